@@ -1,0 +1,56 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from compress.errors import UsageError
+from compress.progress import Reporter
+
+__all__ = ["input_size", "network", "output", "positive", "reporter", "use_threads"]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """``HxW``, e.g. ``180x320``."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) >= 8 for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no HEIGHTxWIDTH of at least 8x8, such as 180x320")
+    return int(parts[0]), int(parts[1])
+
+
+def network(parser: argparse.ArgumentParser) -> None:
+    """--model, --weights, --scale."""
+    parser.add_argument("--model", metavar="NAME", help="a network of `compress list models`")
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint (.safetensors, .pth); default: built in")
+    parser.add_argument("--scale", metavar="N", type=positive, help="enlargement; default: that of the weights")
+
+
+def output(parser: argparse.ArgumentParser) -> None:
+    """--json, --quiet."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout, nothing else")
+    parser.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
+
+
+def reporter(args: argparse.Namespace) -> Reporter:
+    """Progress as the flags ask for."""
+    return Reporter(quiet=args.quiet or args.json)
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use as many threads as asked for, or as there are cores."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is not None and threads > 4 * cores:
+        raise UsageError(f"--threads {threads}: this machine has {cores} cores; give at most {4 * cores}")
+    torch.set_num_threads(threads or cores)

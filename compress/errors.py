@@ -1,0 +1,67 @@
+"""The errors a user can cause, and the exit code of each.
+
+Tree::
+
+    EdgepressError (targets.errors)      exit 2
+    ├── TargetError, ProfileError        unknown target, bad profile (package targets)
+    ├── ExportError                      a file cannot be written, read or run (package export)
+    └── CompressError
+        ├── UsageError                   a flag, a name or a combination that makes no sense
+        ├── DataError                    images that cannot be used
+        ├── WeightsError                 a checkpoint that cannot be loaded
+        ├── RecipeError                  a recipe that does not parse or validate
+        └── RunFolderError               a run folder that is taken, foreign or damaged
+
+A message says what was found, where, what was expected and what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from targets.errors import EdgepressError
+
+__all__ = [
+    "CompressError",
+    "DataError",
+    "RecipeError",
+    "RunFolderError",
+    "UsageError",
+    "WeightsError",
+    "nearest",
+]
+
+
+class CompressError(EdgepressError):
+    """An error of package ``compress`` that the user can mend."""
+
+
+class UsageError(CompressError):
+    """A flag, a name or a combination of them that makes no sense."""
+
+
+class DataError(CompressError):
+    """Images that are missing, unreadable or do not fit together."""
+
+
+class WeightsError(CompressError):
+    """A checkpoint that is missing, unreadable or made for another network."""
+
+
+class RecipeError(CompressError):
+    """A recipe that does not parse, or names things that do not exist."""
+
+
+class RunFolderError(CompressError):
+    """A run folder that is taken, belongs to another run, or is damaged."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as ``did you mean 'mobile'? known: desktop, mobile``.
+
+    >>> nearest("moble", ["desktop", "mobile"])
+    "did you mean 'mobile'? known: desktop, mobile"
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"

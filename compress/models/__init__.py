@@ -1,0 +1,1 @@
+"""Networks, one file a family; a file is found by being here."""

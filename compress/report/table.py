@@ -1,0 +1,151 @@
+"""The numbers of a run as rows, and the rows as Markdown, HTML or plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.report.pictures import Strip
+from compress.result import FileResult, Result
+from compress.task import Scores
+from search import pareto
+
+__all__ = ["COLUMNS", "Row", "html", "markdown", "rows", "summary"]
+
+COLUMNS = ("", "PSNR-Y dB", "loss dB", "SSIM", "worst dB", "KiB", "ms (p10-p90)", "speed-up", "MiB RAM", "best")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    cells: tuple[str, ...]
+    """In the order of :data:`COLUMNS`, the name left out."""
+    deployed: bool
+
+
+def rows(result: Result) -> list[Row]:
+    """Bicubic, the network in torch, and every file."""
+    fronts = pareto.front([_costs(file) for file in result.files])
+    lines = [
+        Row("bicubic", (*_scores(result.bicubic, None), "", "", "", "", ""), False),
+        Row("torch float32", (*_scores(result.float32, None), "", "", "", "", ""), False),
+    ]
+    for file, best in zip(result.files, fronts, strict=True):
+        latency, factor = file.latency, result.speed_up(file)
+        cells = (
+            *_scores(file.scores, result.float32),
+            f"{file.artifact.file_bytes / 1024:.0f}",
+            f"{latency.median_ms:.1f} ({latency.p10_ms:.1f}-{latency.p90_ms:.1f})",
+            f"{factor:.2f}x" if factor else "",
+            f"{file.peak_memory_bytes / 2**20:.0f}",
+            "*" if best else "",
+        )
+        lines.append(Row(file.artifact.name, cells, file is result.deployed))
+    return lines
+
+
+def _costs(file: FileResult) -> tuple[float, float, float]:
+    return -file.scores.psnr, file.latency.median_ms, float(file.artifact.file_bytes)
+
+
+def _scores(scores: Scores, against: Scores | None) -> tuple[str, str, str, str]:
+    loss = f"{against.psnr - scores.psnr:+.2f}" if against else ""
+    ssim = f"{scores.ssim:.4f}" if scores.ssim is not None else "n/a"
+    return f"{scores.psnr:.2f}", loss, ssim, f"{scores.worst.psnr:.2f}"
+
+
+def _facts(result: Result) -> list[tuple[str, str]]:
+    size = result.profile.input
+    weights = result.inputs["weights"]
+    return [
+        ("Network", f"{result.network} x{result.scale}, {result.parameters:,} parameters"),
+        ("Weights", f"{Path(weights['path']).name}, sha256 {weights['sha256'][:16]}"),
+        ("Target", f"{result.profile.name}: {result.profile.title}"),
+        ("Runtime on the device", result.profile.deploy.runtime),
+        ("Images", f"{len(result.float32.images)}, {result.float32.protocol}"),
+        ("Latency", f"one {size.width} x {size.height} input, {result.files[0].latency.threads} threads, {result.host.cpu}"),
+        ("Receptive field", f"{result.halo} pixels each way" if result.halo is not None else "the whole image"),
+        ("Run", f"{result.seconds:.0f} s, peak memory {result.peak_memory_bytes / 2**20:.0f} MiB, seed {result.options.seed}"),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in result.versions.items())),
+    ]
+
+
+def _headline(result: Result) -> str:
+    file = result.deployed
+    factor = result.speed_up(file)
+    loss = result.float32.psnr - file.scores.psnr
+    faster = f", {factor:.1f} times faster than float32 on this host" if factor else ""
+    return (
+        f"{file.artifact.files[0]}: {file.scores.psnr:.2f} dB, {loss:.2f} dB below the network{faster}, "
+        f"{file.artifact.file_bytes / 1024:.0f} KiB"
+    )
+
+
+def markdown(result: Result) -> str:
+    """``report.md``."""
+    lines = [f"# {result.network} x{result.scale} on {result.profile.name}: {_word(result)}", "", _headline(result), ""]
+    lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for row in rows(result):
+        name = f"**{row.name}**" if row.deployed else row.name
+        lines.append("| " + " | ".join((name, *row.cells)) + " |")
+    lines += ["", "`*`: no other file is better in quality, speed and size at once.", "", "## Verdict", ""]
+    for finding in result.verdict.findings:
+        note = f" ({finding.note})" if finding.note else ""
+        lines.append(f"- {finding.what}: **{finding.status}**: {finding.found}; expected {finding.expected}{note}")
+    if result.host.warning:
+        lines += ["", f"Warning: {result.host.warning}."]
+    lines += ["", "## Facts", "", *(f"- {key}: {value}" for key, value in _facts(result)), "", "## Recipe", ""]
+    return "\n".join([*lines, "```toml", result.recipe_toml.strip(), "```", ""])
+
+
+def _word(result: Result) -> str:
+    return "pass" if result.verdict.passed else "fail"
+
+
+def html(result: Result, strips: Sequence[Strip], latency_svg: str) -> str:
+    """``report.html``, one self-contained file."""
+    import jinja2
+
+    template = (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(
+        title=f"{result.network} x{result.scale} on {result.profile.name}",
+        passed=result.verdict.passed,
+        headline=_headline(result),
+        columns=COLUMNS,
+        rows=rows(result),
+        findings=result.verdict.findings,
+        notes=result.profile.notes,
+        strips=strips,
+        latency_svg=latency_svg,
+        warning=result.host.warning,
+        facts=_facts(result),
+        recipe=result.recipe_toml.strip(),
+        images=_per_image(result),
+        deployed=result.deployed.artifact.name,
+    )
+
+
+def _per_image(result: Result) -> list[tuple[str, str, str, str, str]]:
+    """Name, bicubic, float32, deployed and loss of each image, the largest loss first."""
+    triples = zip(result.bicubic.images, result.float32.images, result.deployed.scores.images, strict=True)
+    ordered = sorted(triples, key=lambda t: t[2].psnr - t[1].psnr)
+    return [
+        (b.name, f"{b.psnr:.2f}", f"{p.psnr:.2f}", f"{f.psnr:.2f}", f"{p.psnr - f.psnr:.2f}") for b, p, f in ordered
+    ]
+
+
+def summary(result: Result, root: Path) -> str:
+    """What the terminal shows at the end."""
+    table = [COLUMNS, *((row.name + (" <" if row.deployed else ""), *row.cells) for row in rows(result))]
+    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))).rstrip() for line in table]
+    lines += ["", f"verdict for {result.profile.name}: {_word(result)}"]
+    for finding in result.verdict.findings:
+        note = f" ({finding.note})" if finding.note else ""
+        lines.append(f"  {finding.status:<8}{finding.what}: {finding.found}; expected {finding.expected}{note}")
+    lines += ["", f"report: {root / 'report.html'}"]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Model → file → the same numbers again: one module a format, parity, tiling, timing."""

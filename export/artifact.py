@@ -1,0 +1,159 @@
+"""A written file and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.policy import QuantPolicy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Artifact", "Card", "ExportSpec", "Format", "Image", "Session"]
+
+Image = NDArray[np.float32]
+"""(H, W, C) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a file of ours says about itself, so that it can be run and judged anywhere."""
+
+    model: str
+    scale: int
+    channels: int
+    halo: int | None
+    """Receptive-field radius in input pixels; None: the network looks at the whole image."""
+    dtype: str
+    """``float32`` or ``int8``."""
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps({"edgepress": 1, **asdict(self)}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str, path: Path) -> Card:
+        """The card of a file.
+
+        Raises:
+            ExportError: the text is not a card of a version this program knows.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("edgepress") != 1:
+                raise ValueError("unknown version")
+            return Card(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ExportError(f"{path}: its edgepress card cannot be read ({error}); export the file again") from None
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """Everything a format needs to write a file."""
+
+    module: nn.Module
+    """(N, channels, H, W) in [0, 1] to (N, channels, scale*H, scale*W)."""
+    card: Card
+    input_size: tuple[int, int]
+    """(height, width) declared in formats whose files have a fixed size."""
+    policy: QuantPolicy | None = None
+    """None writes float32."""
+    calibration: Sequence[Image] = ()
+    """Inputs for the activation ranges, all of one size (H, W, C)."""
+
+
+class Session(Protocol):
+    """An opened file, ready to run."""
+
+    input_size: tuple[int, int] | None
+    """The only (height, width) it takes; None: any."""
+
+    def run(self, image: Image) -> Image:
+        """(H, W, C) to (scale*H, scale*W, C), with the file's own (de)quantization at its ends."""
+        ...
+
+    def prepare(self, image: Image) -> Prepared:
+        """A call that runs the network on this input and nothing else, for timing."""
+        ...
+
+
+class Prepared(Protocol):
+    """Runs the network once on the input it was prepared with."""
+
+    def __call__(self) -> object:
+        """Run once."""
+        ...
+
+
+class Format(Protocol):
+    """What a module of ``export.formats`` offers."""
+
+    SUFFIX: str
+    RUNTIME: str
+    """Distribution whose version decides the numbers."""
+    RUNTIME_MODULE: str
+    """What importing the runtime imports."""
+
+    @staticmethod
+    def write(spec: ExportSpec, path: Path) -> None:
+        """Write the file."""
+        ...
+
+    @staticmethod
+    def open(path: Path, threads: int) -> Session:
+        """Open a file of this format."""
+        ...
+
+    @staticmethod
+    def read_card(path: Path) -> str | None:
+        """The card's text; None for files that are not ours."""
+        ...
+
+    @staticmethod
+    def operators(path: Path) -> Mapping[str, int]:
+        """Operator name to count."""
+        ...
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file on disk (OpenVINO: two), with its hash and size."""
+
+    folder: str
+    """Relative to the run folder, or absolute."""
+    files: tuple[str, ...]
+    """The main file first."""
+    format: str
+    dtype: str
+    sha256: tuple[str, ...]
+    file_bytes: int
+    operators: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        """``format-dtype``, e.g. ``tflite-int8``."""
+        return f"{self.format}-{self.dtype}"
+
+    def path(self, root: Path) -> Path:
+        """The main file."""
+        return root / self.folder / self.files[0]
+
+    def intact(self, root: Path) -> bool:
+        """Whether all files are there and unchanged."""
+        paths = [root / self.folder / name for name in self.files]
+        return all(p.is_file() for p in paths) and self.sha256 == tuple(digest(p) for p in paths)
+
+
+def digest(path: Path) -> str:
+    """The file's SHA-256, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,44 @@
+"""Does a file give the network's numbers?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.artifact import Image
+
+__all__ = ["FLOAT_TOLERANCE", "Parity", "compare"]
+
+FLOAT_TOLERANCE = 1e-4
+"""Largest difference allowed to a float32 file, on outputs in [0, 1]: a fortieth of one grey level."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a file's output is from the network's on one input."""
+
+    max_abs: float
+    """Largest difference, outputs nominally in [0, 1]."""
+    psnr_db: float
+    """Of the file's output against the network's, peak 1; capped at 200 for equal outputs."""
+
+    @property
+    def as_float(self) -> bool:
+        """Whether it is as close as float32 files must be."""
+        return self.max_abs <= FLOAT_TOLERANCE
+
+
+def compare(output: Image, expected: Image) -> Parity:
+    """Compare two outputs of one shape; NaN anywhere counts as an infinite difference.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if output.shape != expected.shape:
+        raise ValueError(f"output is {output.shape}, expected {expected.shape}")
+    difference = np.abs(output.astype(np.float64) - expected)
+    if np.isnan(difference).any():
+        return Parity(float("inf"), float("-inf"))
+    error = float(np.mean(difference**2))
+    return Parity(float(difference.max()), min(200.0, -10.0 * float(np.log10(error))) if error else 200.0)

@@ -1,0 +1,1 @@
+"""Search over candidates; knows no network and imports nothing of ours."""
