@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pydantic
 
@@ -15,19 +16,21 @@ from export.files import atomic_write
 __all__ = ["Baseline", "Finding", "Limits", "compare", "load_baseline", "write_baseline"]
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True)
 class Limits:
     """How much worse a run may be; edit them in the file."""
 
-    psnr_drop_db: float = pydantic.Field(0.02, ge=0)
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+
+    psnr_drop_db: Annotated[float, pydantic.Field(ge=0)] = 0.02
     """Mean PSNR."""
-    worst_image_drop_db: float = pydantic.Field(0.10, ge=0)
+    worst_image_drop_db: Annotated[float, pydantic.Field(ge=0)] = 0.10
     """Each image's own PSNR, so that one picture cannot break unseen behind the mean."""
-    bytes_growth_ratio: float = pydantic.Field(0.02, ge=0)
+    bytes_growth_ratio: Annotated[float, pydantic.Field(ge=0)] = 0.02
     """File size, relative."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True)
 class FileBaseline:
     """What a file reached."""
 
@@ -37,16 +40,18 @@ class FileBaseline:
     file_bytes: int
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True)
 class Baseline:
     """What a run is held against."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
     edgepress_baseline: int
     network: str
     target: str
     protocol: str
     files: Mapping[str, FileBaseline]
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ def load_baseline(path: Path) -> Baseline:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"baseline {path}: {where or 'file'}: {first['msg']}; make it anew with --write-baseline") from None
+        raise UsageError(
+            f"baseline {path}: {where or 'file'}: {first['msg']}; make it anew with --write-baseline"
+        ) from None
     if baseline.edgepress_baseline != 1:
         raise UsageError(f"baseline {path}: version {baseline.edgepress_baseline}, this program reads 1")
     return baseline
@@ -127,7 +134,9 @@ def _file(name: str, file: FileResult, before: FileBaseline, limits: Limits) -> 
     worst_drop = before.images[worst] - images[worst]
     growth = file.artifact.file_bytes / before.file_bytes - 1
     return [
-        _finding(name, "mean PSNR drop dB", drop, limits.psnr_drop_db, f"{before.psnr:.2f} -> {file.scores.psnr:.2f} dB"),
+        _finding(
+            name, "mean PSNR drop dB", drop, limits.psnr_drop_db, f"{before.psnr:.2f} -> {file.scores.psnr:.2f} dB"
+        ),
         _finding(name, "worst image drop dB", worst_drop, limits.worst_image_drop_db, worst),
         _finding(name, "size growth", growth, limits.bytes_growth_ratio, f"{file.artifact.file_bytes} bytes"),
     ]
@@ -135,4 +144,6 @@ def _file(name: str, file: FileResult, before: FileBaseline, limits: Limits) -> 
 
 def _finding(file: str, what: str, found: float, allowed: float, detail: str) -> Finding:
     passed = found <= allowed + 1e-9
-    return Finding(file, what, found, allowed, passed, f"{file:<16} {what:<20} {found:+.4f}, at most {allowed:g} ({detail})")
+    return Finding(
+        file, what, found, allowed, passed, f"{file:<16} {what:<20} {found:+.4f}, at most {allowed:g} ({detail})"
+    )

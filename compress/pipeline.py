@@ -49,7 +49,7 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     reporter.line(f"{len(task.evaluation)} images, protocol {task.protocol}")
 
     halo = radius(network.module, network.channels, network.scale)
-    threads = options.threads or profile.deploy.threads
+    threads = options.threads or min(profile.deploy.threads, timing.cores())
     measurer = Measurer(task, network.scale, halo, threads, folder, reporter)
     bicubic = measurer.scores("bicubic", lambda: Bicubic(network.scale), None)
     float32 = measurer.scores("torch-float32", lambda: TorchSession(network.module), halo)
@@ -156,5 +156,9 @@ def _verdict(result: Result) -> Verdict:
         peak_memory_bytes=file.peak_memory_bytes,
         latency_ms=file.latency.median_ms if (file.latency.height, file.latency.width) == size else None,
         host=result.host.architecture,
+        quality=file.scores.psnr,
+        float_quality=result.float32.psnr,
+        floor_quality=result.bicubic.psnr,
+        unit="dB",
     )
     return check(facts, result.profile)

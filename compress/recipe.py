@@ -102,7 +102,7 @@ def _step(values: dict[str, Any], where: str) -> Method:
         if key not in known:
             raise RecipeError(f"{where} ({name}): unknown key {key!r}; {nearest(key, known)}")
     try:
-        return kind(**values)
+        return pydantic.TypeAdapter(kind).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise RecipeError(f"{where} ({name}): {first['loc'][0]} = {first['input']!r}: {first['msg']}") from None

@@ -75,7 +75,9 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise RunFolderError(f"{self.root} is in use by another process; wait for it, or choose another --out") from None
+            raise RunFolderError(
+                f"{self.root} is in use by another process; wait for it, or choose another --out"
+            ) from None
         self._lock = lock
         return self
 

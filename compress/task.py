@@ -129,7 +129,11 @@ def super_resolution(scale: int, data: Path | None, calibration: Path | None) ->
     Raises:
         DataError: an unusable folder, or one picture used for both calibration and evaluation.
     """
-    pairs = folder.pairs(data, scale) if data else [folder.Pair(p.stem, p, None, scale) for p in builtin.evaluation_images()]
+    pairs = (
+        folder.pairs(data, scale)
+        if data
+        else [folder.Pair(p.stem, p, None, scale) for p in builtin.evaluation_images()]
+    )
     images = folder.find_hr(calibration)[0] if calibration else builtin.calibration_images()
     shared = {p.hr_path.resolve() for p in pairs} & {p.resolve() for p in images}
     if shared:

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pydantic
@@ -33,29 +34,29 @@ from export.files import atomic_path, atomic_write
 __all__ = ["TrainRecipe", "load_recipe", "train"]
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True)
 class TrainRecipe:
     """Everything that decides the weights; read from TOML, written into their header."""
 
     model: str = "span"
-    scale: int = pydantic.Field(4, ge=2, le=4)
-    channels: int = pydantic.Field(32, ge=4)
-    steps: int = pydantic.Field(30_000, ge=1)
-    batch: int = pydantic.Field(16, ge=1)
-    crop: int = pydantic.Field(48, ge=16)
+    scale: Annotated[int, pydantic.Field(ge=2, le=4)] = 4
+    channels: Annotated[int, pydantic.Field(ge=4)] = 32
+    steps: Annotated[int, pydantic.Field(ge=1)] = 30_000
+    batch: Annotated[int, pydantic.Field(ge=1)] = 16
+    crop: Annotated[int, pydantic.Field(ge=16)] = 48
     """Side of the LR crop, pixels."""
-    learning_rate: float = pydantic.Field(1e-3, gt=0)
-    warmup_steps: int = pydantic.Field(200, ge=0)
-    teacher_weight: float = pydantic.Field(0.5, ge=0, le=1)
+    learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
+    warmup_steps: Annotated[int, pydantic.Field(ge=0)] = 200
+    teacher_weight: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
     """Share of the L1 distance to the teacher's output; the rest is the distance to HR."""
-    ema_decay: float = pydantic.Field(0.999, ge=0, lt=1)
+    ema_decay: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.999
     shrink: tuple[float, ...] = (1.0, 0.8, 0.6)
-    float32_share: float = pydantic.Field(0.1, ge=0, le=1)
+    float32_share: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.1
     """Last part of the steps run in float32; the others use bfloat16 where the processor has it."""
-    holdout_every: int = pydantic.Field(24, ge=2)
+    holdout_every: Annotated[int, pydantic.Field(ge=2)] = 24
     """Every n-th image is kept for validation and never trained on."""
-    validate_every: int = pydantic.Field(1000, ge=1)
-    clip_norm: float = pydantic.Field(1.0, gt=0)
+    validate_every: Annotated[int, pydantic.Field(ge=1)] = 1000
+    clip_norm: Annotated[float, pydantic.Field(gt=0)] = 1.0
     seed: int = 0
 
 
@@ -74,7 +75,7 @@ def load_recipe(path: Path) -> TrainRecipe:
         if key not in known:
             raise RecipeError(f"training recipe {path}: unknown key {key!r}; {nearest(key, known)}")
     try:
-        return TrainRecipe(**values)
+        return pydantic.TypeAdapter(TrainRecipe).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise RecipeError(f"training recipe {path}: {first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
@@ -291,7 +292,7 @@ def _step(recipe: TrainRecipe, state: _State, batch: tuple[Tensor, Tensor, Tenso
 def _has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 convolutions are native, and so faster, on the device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -312,9 +313,7 @@ def _log(path: Path, entry: dict[str, float]) -> None:
     atomic_write(path, "\n".join([*kept, json.dumps(entry)]) + "\n")
 
 
-def _finish(
-    recipe: TrainRecipe, state: _State, validation: Sequence[Pair], out: Path, device: torch.device
-) -> Path:
+def _finish(recipe: TrainRecipe, state: _State, validation: Sequence[Pair], out: Path, device: torch.device) -> Path:
     """Write the averaged network in its deploy form, and check that the file gives the same scores."""
     deploy = merged(state.average).half()
     path = out / "weights.safetensors"

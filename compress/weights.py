@@ -37,6 +37,8 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: missing, unreadable, truncated, not plain tensors, or NaN / infinite values.
     """
+    import torch
+
     if not path.is_file():
         raise WeightsError(f"weights {path}: no such file; give a .safetensors or .pth file")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
@@ -45,14 +47,13 @@ def read(path: Path) -> dict[str, Tensor]:
         if isinstance(inner, Mapping):
             state = dict(inner)
             break
-    tensors = {str(k).removeprefix("module."): v for k, v in state.items() if hasattr(v, "detach")}
+    tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
     if not tensors:
         raise WeightsError(f"weights {path}: no tensors inside, found keys {list(state)[:_SHOWN]}")
     bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise WeightsError(
-            f"weights {path}: NaN or infinite values in {_list(bad)}; the training run broke, "
-            "use an earlier checkpoint"
+            f"weights {path}: NaN or infinite values in {_list(bad)}; the training run broke, use an earlier checkpoint"
         )
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 

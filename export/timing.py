@@ -22,7 +22,7 @@ import numpy as np
 
 from export.errors import ExportError
 
-__all__ = ["Host", "Latency", "host", "measure", "peak_memory", "resident_peak"]
+__all__ = ["Host", "Latency", "cores", "host", "measure", "peak_memory", "resident_peak"]
 
 _WARM_UP = 3
 
@@ -53,12 +53,17 @@ class Latency:
     samples_ms: tuple[float, ...]
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def host() -> Host:
     """This machine, and a warning where other work would disturb a measurement."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    load = os.getloadavg()[0]
-    warning = f"load {load:.1f} on {cores} cores before timing: other work may slow it" if load > 0.75 * cores else ""
-    return Host(_cpu_model(), platform.machine(), cores, load, warning)
+    load, count = os.getloadavg()[0], cores()
+    busy = load > 0.75 * count
+    warning = f"load {load:.1f} on {count} cores before timing: other work may slow it" if busy else ""
+    return Host(_cpu_model(), platform.machine(), count, load, warning)
 
 
 def _cpu_model() -> str:

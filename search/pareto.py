@@ -21,7 +21,7 @@ def front(costs: Sequence[Sequence[float]]) -> list[bool]:
     values = np.asarray(costs, float)
     if values.ndim != 2:
         return [True] * len(costs)
-    no_worse = (values[:, None] <= values[None]).all(axis=2)
-    better = (values[:, None] < values[None]).any(axis=2)
-    dominated = (no_worse & better).any(axis=0)
-    return [not bool(d) for d in dominated]
+    no_worse = np.all(values[:, None] <= values[None], axis=2)
+    better = np.any(values[:, None] < values[None], axis=2)
+    dominated = np.any(no_worse & better, axis=0)
+    return [not bool(d) for d in np.atleast_1d(dominated)]

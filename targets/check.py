@@ -26,6 +26,14 @@ class Facts:
     """Median on this host, at the profile's input size; None: not measured."""
     host: str
     """``platform.machine()`` of the host that measured."""
+    quality: float
+    """The file's score through its own runtime; larger is better."""
+    float_quality: float
+    """The same of the network before compression."""
+    floor_quality: float
+    """Of the trivial method (bicubic); a file at or below it is broken."""
+    unit: str
+    """Of the three, e.g. ``dB``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def check(facts: Facts, profile: TargetProfile) -> Verdict:
     findings = [
         _equal("format", facts.format, profile.deploy.format),
         _equal("dtype", facts.dtype, profile.deploy.dtype),
+        _quality(facts),
         *_operators(facts, profile),
         *_bytes("file size", facts.file_bytes, profile.limits.file_bytes),
         *_bytes("peak memory", facts.peak_memory_bytes, profile.limits.peak_memory_bytes),
@@ -67,6 +76,19 @@ def check(facts: Facts, profile: TargetProfile) -> Verdict:
 
 def _equal(what: str, found: str, expected: str) -> Finding:
     return Finding(what, "pass" if found == expected else "fail", found, expected)
+
+
+def _quality(facts: Facts) -> Finding:
+    loss = facts.float_quality - facts.quality
+    found = f"{facts.quality:.2f} {facts.unit}, {loss:.2f} {facts.unit} below the network"
+    broken = not facts.quality > facts.floor_quality
+    return Finding(
+        "quality",
+        "fail" if broken else "pass",
+        found,
+        f"more than {facts.floor_quality:.2f} {facts.unit}, the trivial method's",
+        "the file is broken, or the policy does not suit the network" if broken else "",
+    )
 
 
 def _operators(facts: Facts, profile: TargetProfile) -> list[Finding]:

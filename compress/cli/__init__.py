@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _CURES:
             raise
-        return _fail(f"{error.filename or 'output'}: {_CURES[error.errno]}", 3)
+        return _fail(f"{error.filename or getattr(args, 'out', None) or 'output'}: {_CURES[error.errno]}", 3)
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from compress.errors import UsageError
@@ -31,7 +30,9 @@ def input_size(text: str) -> tuple[int, int]:
 def network(parser: argparse.ArgumentParser) -> None:
     """--model, --weights, --scale."""
     parser.add_argument("--model", metavar="NAME", help="a network of `compress list models`")
-    parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint (.safetensors, .pth); default: built in")
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="checkpoint (.safetensors, .pth); default: built in"
+    )
     parser.add_argument("--scale", metavar="N", type=positive, help="enlargement; default: that of the weights")
 
 
@@ -50,7 +51,9 @@ def use_threads(threads: int | None) -> None:
     """Let torch use as many threads as asked for, or as there are cores."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from export import timing
+
+    cores = timing.cores()
     if threads is not None and threads > 4 * cores:
         raise UsageError(f"--threads {threads}: this machine has {cores} cores; give at most {4 * cores}")
     torch.set_num_threads(threads or cores)

@@ -18,9 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     _options.network(parser)
     parser.add_argument("--format", metavar="NAME", required=True, help="a format of `compress list formats`")
-    parser.add_argument("--recipe", metavar="FILE", default="int8", help="steps as TOML or a built-in name; default: int8")
+    parser.add_argument(
+        "--recipe", metavar="FILE", default="int8", help="steps as TOML or a built-in name; default: int8"
+    )
     parser.add_argument("--calibration", metavar="DIR", type=Path, help="images for the ranges; default: built in")
-    parser.add_argument("--input-size", metavar="HxW", type=_options.input_size, default=(180, 320), help="declared in files of fixed size; default: 180x320")
+    parser.add_argument(
+        "--input-size",
+        metavar="HxW",
+        type=_options.input_size,
+        default=(180, 320),
+        help="declared in files of fixed size; default: 180x320",
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="where the file goes; default: here")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the calibration crops")
     _options.output(parser)

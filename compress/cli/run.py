@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from compress.cli import _options
 
 if TYPE_CHECKING:
-    from compress.result import Options
+    from compress.options import Options
 
 __all__ = ["HELP", "add_arguments", "execute"]
 
@@ -24,12 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.network(parser)
     parser.add_argument("--target", metavar="NAME", help="a device of `compress list targets`, or a profile.toml")
     parser.add_argument("--task", metavar="NAME", help="how it is judged; default: super-resolution")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="HR images, or HR/ with LR partners; default: built in")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="HR images, or HR/ with LR partners; default: built in"
+    )
     parser.add_argument("--calibration", metavar="DIR", type=Path, help="images for the ranges; default: built in")
     parser.add_argument("--recipe", metavar="FILE", help="steps as TOML, or a built-in name; default: the target's")
-    parser.add_argument("--format", dest="formats", metavar="NAME", action="append", help="only this format; may be repeated")
+    parser.add_argument(
+        "--format", dest="formats", metavar="NAME", action="append", help="only this format; may be repeated"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="run folder; default: runs/MODEL-TARGET, numbered")
-    parser.add_argument("--resume", action="store_true", help="finish the run in --out, with the options it was started with")
+    parser.add_argument(
+        "--resume", action="store_true", help="finish the run in --out, with the options it was started with"
+    )
     parser.add_argument("--seed", metavar="N", type=int, help="of the calibration crops; default: 0")
     parser.add_argument("--threads", metavar="N", type=_options.positive, help="default: the target's")
     _options.output(parser)

@@ -16,10 +16,14 @@ HELP = "train a network from scratch, with or without a teacher"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("--recipe", metavar="FILE", type=Path, required=True, help="settings as TOML, see examples/")
-    parser.add_argument("--data", metavar="DIR", type=Path, action="append", required=True, help="HR images; may be repeated")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, action="append", required=True, help="HR images; may be repeated"
+    )
     parser.add_argument("--teacher", metavar="NAME", help="a network of `compress list models` to learn from")
     parser.add_argument("--teacher-weights", metavar="FILE", type=Path, help="its checkpoint; default: built in")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="takes the checkpoint, the log, the weights")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="takes the checkpoint, the log, the weights"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--threads", metavar="N", type=_options.positive, help="default: all cores")
     parser.add_argument("--quiet", action="store_true", help="no progress, only results and errors")

@@ -54,7 +54,15 @@ class Pair:
 
 def _lr_folders(root: Path, scale: int) -> list[Path]:
     """Where data sets keep the LR images of a scale: ours, DIV2K's, BasicSR's."""
-    names = (f"LRbicx{scale}", f"LR_bicubic/X{scale}", f"LRx{scale}", f"LR_x{scale}", f"LR/x{scale}", f"LR/X{scale}", "LR")
+    names = (
+        f"LRbicx{scale}",
+        f"LR_bicubic/X{scale}",
+        f"LRx{scale}",
+        f"LR_x{scale}",
+        f"LR/x{scale}",
+        f"LR/X{scale}",
+        "LR",
+    )
     return [root / n for n in names]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+import pydantic
 
 from compress.network import Network
 from compress.registry import METHODS
@@ -29,9 +28,9 @@ class Quantize:
 
     granularity: Literal["channel", "tensor"] = "channel"
     """One weight scale for each output channel, or one for the whole tensor."""
-    calibration_crops: int = Field(64, ge=1, le=4096)
+    calibration_crops: Annotated[int, pydantic.Field(ge=1, le=4096)] = 64
     """How many crops the ranges are taken from."""
-    calibration_size: int = Field(64, ge=8, le=512)
+    calibration_size: Annotated[int, pydantic.Field(ge=8, le=512)] = 64
     """Side of a crop in LR pixels."""
 
     def __call__(self, network: Network, task: Task) -> Network:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from compress.network import Network

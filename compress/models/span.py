@@ -51,7 +51,7 @@ class Conv3XC(nn.Module):
         first = w1[:, :, 0, 0]  # (m, c)
         last = w3[:, :, 0, 0]  # (o, n)
         inner = torch.matmul(w2.permute(0, 2, 3, 1), first)  # (n, 3, 3, c)
-        weight = torch.matmul(last, inner.flatten(1)).unflatten(1, inner.shape[1:]).permute(0, 3, 1, 2)
+        weight = torch.matmul(last, inner.flatten(1)).view(-1, *inner.shape[1:]).permute(0, 3, 1, 2)
         bias = last @ (w2.sum((2, 3)) @ b1 + b2) + b3
         weight = weight + F.pad(self.sk.weight, (1, 1, 1, 1))
         return weight, bias + _bias(self.sk)
@@ -170,7 +170,7 @@ class Span(nn.Module):
             last = _plain(self.upsampler[0])
             last.weight.mul_(0.1)
             last.weight[:, :3] = _bilinear(self.scale)
-            _bias(last).copy_(torch.tensor(_MEAN).repeat_interleave(self.scale**2) if self.shift else 0.0)
+            _bias(last).copy_(torch.tensor(_MEAN).repeat_interleave(self.scale**2) * float(self.shift))
 
 
 def _bilinear(scale: int) -> Tensor:
@@ -196,7 +196,8 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> Span:
         state = {k: v for k, v in state.items() if ".eval_conv." not in k}
     state = {k.replace(".eval_conv.", "."): v for k, v in state.items() if k != "no_norm"}
     first, fusion, last = (
-        state.get(k) for k in ("conv_1.sk.weight" if trained else "conv_1.weight", "conv_cat.weight", "upsampler.0.weight")
+        state.get(k)
+        for k in ("conv_1.sk.weight" if trained else "conv_1.weight", "conv_cat.weight", "upsampler.0.weight")
     )
     scale = round((last.shape[0] / 3) ** 0.5) if last is not None else 0
     if first is None or fusion is None or last is None or first.dim() != 4 or 3 * scale**2 != last.shape[0]:
@@ -221,7 +222,11 @@ def span(weights: Path | None, scale: int | None) -> Network:
     path = weights or _BUILTIN
     module = from_state(read(path), path)
     if scale is not None and scale != module.scale:
-        cure = f"drop --scale, or give x{scale} weights with --weights" if weights else "built in is x4 only: give --weights"
+        cure = (
+            f"drop --scale, or give x{scale} weights with --weights"
+            if weights
+            else "built in is x4 only: give --weights"
+        )
         raise WeightsError(f"weights {path} are for scale {module.scale}, --scale asks for {scale}; {cure}")
     source = WeightsSource(path, sha256(path), builtin=weights is None)
     return Network("span", module, module.scale, 3, source)

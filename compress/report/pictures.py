@@ -50,15 +50,14 @@ class Strip:
 def strips(result: Result, task: Task, root: Path) -> tuple[Strip, ...]:
     """The image that lost most from the network to the deployed file, and a typical (median) one."""
     losses = [
-        plain.psnr - file.psnr
-        for plain, file in zip(result.float32.images, result.deployed.scores.images, strict=True)
+        plain.psnr - file.psnr for plain, file in zip(result.float32.images, result.deployed.scores.images, strict=True)
     ]
     order = sorted(range(len(losses)), key=lambda i: -losses[i])
     chosen = {order[0]: "Worst image: the largest loss", order[len(order) // 2]: "Typical image: the median loss"}
     if len(order) == 1:
         chosen = {order[0]: "The image"}
     network = MODELS[result.options.model](result.options.weights, result.options.scale)
-    file = formats.open_file(result.deployed.artifact.path(root), result.options.threads or result.profile.deploy.threads)
+    file = formats.open_file(result.deployed.artifact.path(root), result.files[0].latency.threads)
     plain = TorchSession(network.module)
 
     def through(session: object, halo: int | None) -> Callable[[NDArray[np.float32]], Image]:

@@ -52,7 +52,7 @@ def _costs(file: FileResult) -> tuple[float, float, float]:
 
 
 def _scores(scores: Scores, against: Scores | None) -> tuple[str, str, str, str]:
-    loss = f"{against.psnr - scores.psnr:+.2f}" if against else ""
+    loss = f"{round(against.psnr - scores.psnr, 2) + 0.0:.2f}" if against else ""  # + 0.0: no "-0.00"
     ssim = f"{scores.ssim:.4f}" if scores.ssim is not None else "n/a"
     return f"{scores.psnr:.2f}", loss, ssim, f"{scores.worst.psnr:.2f}"
 
@@ -66,9 +66,15 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("Target", f"{result.profile.name}: {result.profile.title}"),
         ("Runtime on the device", result.profile.deploy.runtime),
         ("Images", f"{len(result.float32.images)}, {result.float32.protocol}"),
-        ("Latency", f"one {size.width} x {size.height} input, {result.files[0].latency.threads} threads, {result.host.cpu}"),
+        (
+            "Latency",
+            f"one {size.width} x {size.height} input, {result.files[0].latency.threads} threads, {result.host.cpu}",
+        ),
         ("Receptive field", f"{result.halo} pixels each way" if result.halo is not None else "the whole image"),
-        ("Run", f"{result.seconds:.0f} s, peak memory {result.peak_memory_bytes / 2**20:.0f} MiB, seed {result.options.seed}"),
+        (
+            "Run",
+            f"{result.seconds:.0f} s, peak {result.peak_memory_bytes / 2**20:.0f} MiB, seed {result.options.seed}",
+        ),
         ("Versions", ", ".join(f"{k} {v}" for k, v in result.versions.items())),
     ]
 
@@ -110,7 +116,9 @@ def html(result: Result, strips: Sequence[Strip], latency_svg: str) -> str:
     import jinja2
 
     template = (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(template).render(
         title=f"{result.network} x{result.scale} on {result.profile.name}",
         passed=result.verdict.passed,
@@ -134,7 +142,8 @@ def _per_image(result: Result) -> list[tuple[str, str, str, str, str]]:
     triples = zip(result.bicubic.images, result.float32.images, result.deployed.scores.images, strict=True)
     ordered = sorted(triples, key=lambda t: t[2].psnr - t[1].psnr)
     return [
-        (b.name, f"{b.psnr:.2f}", f"{p.psnr:.2f}", f"{f.psnr:.2f}", f"{p.psnr - f.psnr:.2f}") for b, p, f in ordered
+        (b.name, f"{b.psnr:.2f}", f"{p.psnr:.2f}", f"{f.psnr:.2f}", f"{round(p.psnr - f.psnr, 2) + 0.0:.2f}")
+        for b, p, f in ordered
     ]
 
 
@@ -142,7 +151,12 @@ def summary(result: Result, root: Path) -> str:
     """What the terminal shows at the end."""
     table = [COLUMNS, *((row.name + (" <" if row.deployed else ""), *row.cells) for row in rows(result))]
     widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))).rstrip() for line in table]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
     lines += ["", f"verdict for {result.profile.name}: {_word(result)}"]
     for finding in result.verdict.findings:
         note = f" ({finding.note})" if finding.note else ""

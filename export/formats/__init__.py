@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import os
 import pkgutil
+import shutil
 import tempfile
 from pathlib import Path
 from typing import cast
@@ -14,6 +17,8 @@ from export.errors import ExportError, MissingRuntimeError
 from export.quiet import native_output_to
 
 __all__ = ["by_name", "names", "of_file", "open_file", "read_card", "write"]
+
+_FULL = 1 << 20  # less free bytes than this: a converter that failed had no room
 
 
 def names() -> tuple[str, ...]:
@@ -87,6 +92,8 @@ def _convert(name: str, fmt: Format, spec: ExportSpec, path: Path) -> None:
     except (OSError, ExportError):
         raise
     except Exception as error:  # converters raise anything; the user needs one message
+        if shutil.disk_usage(path.parent).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent.parent)) from error
         reason = str(error).strip().split("\n", 1)[0][:300]
         raise ExportError(
             f"{name} {spec.card.dtype}: the converter failed on {spec.card.model}: "

@@ -130,7 +130,7 @@ class _OnnxSession:
         return np.ascontiguousarray(output[0].transpose(1, 2, 0))
 
 
-def open(path: Path, threads: int) -> _OnnxSession:  # noqa: A001  (export.formats.onnx.open)
+def open(path: Path, threads: int) -> _OnnxSession:
     """The file in ONNX Runtime on the CPU."""
     return _OnnxSession(path, threads)
 

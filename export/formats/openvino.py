@@ -69,7 +69,7 @@ def _tensor(image: Image) -> Any:
     return openvino.Tensor(np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32))
 
 
-def open(path: Path, threads: int) -> _OpenVinoSession:  # noqa: A001  (export.formats.openvino.open)
+def open(path: Path, threads: int) -> _OpenVinoSession:
     """The file compiled for the CPU."""
     return _OpenVinoSession(path, threads)
 

@@ -128,26 +128,27 @@ class _TFLiteSession:
         self.prepare(image)()
         interpreter = self._at(image)
         details = interpreter.get_output_details()[0]
-        return _decode(interpreter.get_tensor(details["index"]), details)[0]
+        output: Image = _decode(interpreter.get_tensor(details["index"]), details)[0]
+        return output
 
 
 def _encode(values: NDArray[np.float32], details: Mapping[str, Any]) -> NDArray[Any]:
-    """Float to the tensor's own type; round half to even, as the runtime does."""
+    """Float to the tensor's own type; rounded half to even and saturated."""
     if details["dtype"] == np.float32:
-        return values.astype(np.float32, copy=False)
+        return np.asarray(values, np.float32)
     scale, zero = details["quantization"]
     info = np.iinfo(details["dtype"])
-    return np.clip(np.rint(values / np.float32(scale)) + zero, info.min, info.max).astype(details["dtype"])
+    return np.asarray(np.clip(np.rint(values / np.float32(scale)) + zero, info.min, info.max), details["dtype"])
 
 
 def _decode(values: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32]:
     if details["dtype"] == np.float32:
         return np.array(values, np.float32)
     scale, zero = details["quantization"]
-    return (values.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+    return np.asarray((values.astype(np.float32) - np.float32(zero)) * np.float32(scale), np.float32)
 
 
-def open(path: Path, threads: int) -> _TFLiteSession:  # noqa: A001  (export.formats.tflite.open)
+def open(path: Path, threads: int) -> _TFLiteSession:
     """The file in LiteRT with XNNPACK."""
     return _TFLiteSession(path, threads)
 

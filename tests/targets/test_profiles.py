@@ -63,6 +63,10 @@ FITS = Facts(
     peak_memory_bytes=2000,
     latency_ms=50.0,
     host="aarch64",
+    quality=31.0,
+    float_quality=32.0,
+    floor_quality=28.0,
+    unit="dB",
 )
 
 
@@ -238,6 +242,7 @@ def test_file_at_every_limit_passes(tmp_path: Path) -> None:
     assert verdict.target == "board"
     assert verdict.passed
     assert {f.what: f.status for f in verdict.findings} == {
+        "quality": "pass",
         "format": "pass",
         "dtype": "pass",
         "operators": "pass",
@@ -315,16 +320,16 @@ def test_unknown_operator_list_is_not_judged(tmp_path: Path) -> None:
     assert "operators" not in found(FITS, profile)
 
 
-def test_profile_without_limits_judges_format_and_dtype_only() -> None:
+def test_profile_without_limits_judges_format_dtype_and_quality_only() -> None:
     desktop = profiles.load("desktop")
     bare = desktop.model_copy(update={"limits": profiles.Limits(), "operators": None})
     facts = but(format="openvino", latency_ms=9e9, file_bytes=10**12)
-    assert [f.what for f in check(facts, bare).findings] == ["format", "dtype"]
+    assert [f.what for f in check(facts, bare).findings] == ["format", "dtype", "quality"]
 
 
 def test_pixel_shuffle_is_fast_on_a_phone_and_not_known_to_be_on_the_edge_tpu() -> None:
     facts = but(operators={"CONV_2D": 21, "DEPTH_TO_SPACE": 1})
-    assert found(facts, profiles.load("mobile"))["operators"].status == "pass"
+    assert found(facts, profiles.profiles.load("mobile"))["operators"].status == "pass"
     assert found(facts, profiles.load("coral-edge-tpu"))["operators"].status == "unknown"
 
 
@@ -332,3 +337,15 @@ def test_weights_beyond_the_edge_tpu_memory_fail() -> None:
     coral = profiles.load("coral-edge-tpu")
     assert found(but(file_bytes=8 * 2**20), coral)["file size"].status == "pass"
     assert found(but(file_bytes=8 * 2**20 + 1), coral)["file size"].status == "fail"
+
+
+def test_a_file_no_better_than_the_trivial_method_fails() -> None:
+    broken = but(quality=28.0)
+    (finding,) = [f for f in check(broken, profiles.load("mobile")).findings if f.what == "quality"]
+    assert finding.status == "fail"
+    assert "4.00 dB below the network" in finding.found
+
+
+def test_a_score_that_is_not_a_number_fails() -> None:
+    (finding,) = [f for f in check(but(quality=float("nan")), profiles.load("mobile")).findings if f.what == "quality"]
+    assert finding.status == "fail"
