@@ -123,13 +123,16 @@ def test_unknown_flag_exits_2() -> None:
     assert main(["run", "--modle", "span"]) == 2
 
 
+def mounted(folder: Path, options: str) -> bool:
+    """Mount a small file system there; False where that is not allowed."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_a_full_disk_exits_3_and_leaves_nothing_half_written(tmp_path: Path, command: Command, images: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", small], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
+    if not mounted(small, "size=300k"):
         pytest.skip("needs the right to mount a small file system")
     try:
         done = command(*RUN, "--data", images, "--out", small / "run")
@@ -144,8 +147,7 @@ def test_a_full_disk_exits_3_and_leaves_nothing_half_written(tmp_path: Path, com
 def test_a_read_only_folder_exits_3(tmp_path: Path, command: Command, images: Path) -> None:
     fixed = tmp_path / "fixed"
     fixed.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", fixed], capture_output=True, check=False)
-    if mounted.returncode != 0:
+    if not mounted(fixed, "ro"):
         pytest.skip("needs the right to mount a read-only file system")
     try:
         done = command(*RUN, "--data", images, "--out", fixed / "run")

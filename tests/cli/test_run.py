@@ -6,7 +6,9 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,9 +91,7 @@ def test_nothing_half_written_remains(full: tuple[Path, dict[str, object]]) -> N
     assert not [p for p in full[0].rglob("*") if ".part" in p.name]
 
 
-@pytest.mark.parametrize(
-    "until", ["options.json", "steps/scores-bicubic.json", "steps/file-onnx-float32.json", "steps/timings.json"]
-)
+@pytest.mark.parametrize("until", ["options", "steps/scores-bicubic", "steps/file-onnx-float32", "steps/timings"])
 def test_a_run_killed_at_any_step_resumes_to_the_same_numbers(
     until: str,
     tmp_path: Path,
@@ -102,7 +102,7 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_numbers(
 ) -> None:
     out = tmp_path / "run"
     arguments = ["run", *FAST, "--data", str(images), "--out", str(out)]
-    killed = interrupted(out, until, signal.SIGKILL, arguments)
+    killed = interrupted(out, f"{until}.json", signal.SIGKILL, arguments)
     assert killed.returncode == -signal.SIGKILL
     assert not (out / "run.json").exists()
     done = command("run", "--resume", "--out", out, "--quiet")
@@ -115,9 +115,8 @@ def test_ctrl_c_exits_130_says_how_to_go_on_and_leaves_no_manifest(
     tmp_path: Path, images: Path, interrupted: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     out = tmp_path / "run"
-    stopped = interrupted(
-        out, "steps/scores-bicubic.json", signal.SIGINT, ["run", *FAST, "--data", str(images), "--out", str(out)]
-    )
+    arguments = ["run", *FAST, "--data", str(images), "--out", str(out)]
+    stopped = interrupted(out, "steps/scores-bicubic.json", signal.SIGINT, arguments)
     assert stopped.returncode == 130
     assert "--resume" in stopped.stderr
     assert "Traceback" not in stopped.stderr
@@ -147,13 +146,10 @@ def test_two_runs_at_once_into_a_folder_refuse_the_second(
     tmp_path: Path, images: Path, interrupted: Callable[..., subprocess.CompletedProcess[str]], command: Command
 ) -> None:
     out = tmp_path / "run"
-    import threading
-
     outcome: list[subprocess.CompletedProcess[str]] = []
     arguments = ["run", *FAST, "--data", str(images), "--out", str(out)]
-    first = threading.Thread(
-        target=lambda: outcome.append(interrupted(out, "steps/timings.json", signal.SIGKILL, arguments))
-    )
+    killing = partial(interrupted, out, "steps/timings.json", signal.SIGKILL, arguments)
+    first = threading.Thread(target=lambda: outcome.append(killing()))
     first.start()
     while not (out / "inputs.json").exists() and first.is_alive():
         pass

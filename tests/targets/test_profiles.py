@@ -329,7 +329,7 @@ def test_profile_without_limits_judges_format_dtype_and_quality_only() -> None:
 
 def test_pixel_shuffle_is_fast_on_a_phone_and_not_known_to_be_on_the_edge_tpu() -> None:
     facts = but(operators={"CONV_2D": 21, "DEPTH_TO_SPACE": 1})
-    assert found(facts, profiles.profiles.load("mobile"))["operators"].status == "pass"
+    assert found(facts, profiles.load("mobile"))["operators"].status == "pass"
     assert found(facts, profiles.load("coral-edge-tpu"))["operators"].status == "unknown"
 
 

@@ -1,0 +1,95 @@
+"""Put the results into the README and the docs, between <!-- bench:NAME --> and <!-- /bench -->.
+
+`--check` changes nothing and exits 1 where a page does not show the results as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+
+from record import REPO, RESULTS
+
+PAGES = ("README.md", "docs/int8.md")
+
+
+def _load(name: str) -> dict[str, dict[str, dict[str, object]]]:
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    return record["numbers"]  # type: ignore[no-any-return]
+
+
+def _grid(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def span_scores() -> str:
+    """PSNR of network and files on the three sets."""
+    rows = []
+    for title, sets in _load("span").items():
+        kinds = ["torch float32", "tflite-int8", "onnx-int8", "openvino-int8"]
+        for kind in kinds:
+            cells = []
+            for numbers in sets.values():
+                value = numbers["float32"] if kind == kinds[0] else numbers["files"][kind]["psnr"]  # type: ignore[index]
+                cells.append(f"{value:.2f}")
+            rows.append([title if kind == kinds[0] else "", kind, *cells])
+    return _grid(["SPAN x4", "", "Set5", "Set14", "B100"], rows)
+
+
+def span_speed() -> str:
+    """Latency, size and memory of every file, from the Set5 run."""
+    rows = []
+    for title, sets in _load("span").items():
+        files = sets["Set5"]["files"]
+        for name, file in files.items():  # type: ignore[attr-defined]
+            plain = files[f"{name.rsplit('-', 1)[0]}-float32"]["median_ms"]  # type: ignore[index]
+            ratio = f"{plain / file['median_ms']:.1f}x" if name.endswith("int8") else ""
+            low, high = file["p10_p90_ms"]
+            cells = [f"{file['median_ms']:.0f} ({low:.0f}-{high:.0f})", ratio, f"{file['bytes'] / 1024:.0f}"]
+            rows.append([title if name == next(iter(files)) else "", name, *cells])  # type: ignore[call-overload]
+    return _grid(["SPAN x4", "file", "ms (p10-p90)", "against float32", "KiB"], rows)
+
+
+def openvino_route() -> str:
+    """PSNR of OpenVINO's int8 routes."""
+    numbers = _load("openvino_route")
+    rows = [[title, f"{v['psnr']:.2f}", f"{v['seconds']:.0f}"] for title, v in numbers.items()]
+    return _grid(["route", "PSNR-Y dB", "seconds"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "span_scores": span_scores,
+    "span_speed": span_speed,
+    "openvino_route": openvino_route,
+}
+
+
+def filled(text: str) -> str:
+    """The page with every block made anew."""
+    pattern = re.compile(r"<!-- bench:(\w+) -->\n.*?<!-- /bench -->", re.DOTALL)
+    return pattern.sub(lambda m: f"<!-- bench:{m[1]} -->\n{TABLES[m[1]]()}\n<!-- /bench -->", text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    stale = []
+    for name in PAGES:
+        page = REPO / name
+        before = page.read_text()
+        after = filled(before)
+        if before != after:
+            stale.append(name)
+            if not args.check:
+                page.write_text(after)
+    print("changed" if stale else "up to date", *stale)
+    return 1 if stale and args.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
