@@ -1,6 +1,6 @@
 """Make the built-in photographs from an installed scikit-image (0.26), the same bytes each time.
 
-    pip install scikit-image && python benchmarks/make_photographs.py --out compress/data/photographs
+pip install scikit-image && python benchmarks/make_photographs.py --out compress/data/photographs
 """
 
 from __future__ import annotations

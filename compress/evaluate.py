@@ -47,7 +47,7 @@ def modcrop(image: Image, scale: int) -> Image:
 
 def to_uint8(image: NDArray[np.floating]) -> Image:
     """A float image in [0, 1] as uint8: clamped, then rounded half up; NaN becomes 0."""
-    scaled = np.clip(np.nan_to_num(image, nan=0.0) * 255.0, 0.0, 255.0)
+    scaled = np.nan_to_num(np.clip(image, 0.0, 1.0), nan=0.0) * 255.0
     rounded: Image = np.floor(scaled + 0.5).astype(np.uint8)
     return rounded
 

@@ -37,7 +37,7 @@ class FileBaseline:
     psnr: float
     images: dict[str, float]
     """PSNR of each image by name."""
-    file_bytes: int
+    file_bytes: Annotated[int, pydantic.Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Baseline:
     network: str
     target: str
     protocol: str
-    files: Mapping[str, FileBaseline]
+    files: Annotated[Mapping[str, FileBaseline], pydantic.Field(min_length=1)]
     limits: Limits = Limits()
 
 

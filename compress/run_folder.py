@@ -113,6 +113,8 @@ class RunFolder:
             before = json.loads(path.read_text())
         except ValueError as error:
             raise RunFolderError(f"{path}: damaged ({error}); start again with another --out") from None
+        if not isinstance(before, dict):
+            raise RunFolderError(f"{path}: damaged (no JSON object); start again with another --out")
         now = json.loads(text)
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if changed:

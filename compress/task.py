@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from compress.data.bicubic import downscale
 from compress.data.images import read_rgb
 from compress.errors import DataError, UsageError, nearest
 from compress.evaluate import modcrop, protocol, score, to_uint8
+from compress.weights import sha256
 
 __all__ = ["TASKS", "ImageScore", "Scores", "Task", "super_resolution"]
 
@@ -123,6 +124,14 @@ def _lr_image(path: Path, scale: int, size: int) -> NDArray[np.uint8]:
     return np.pad(lr, [*missing, (0, 0)], mode="symmetric")
 
 
+def _same_content(first: Sequence[Path], second: Sequence[Path]) -> list[Path]:
+    """The files of ``first`` of which ``second`` holds a copy."""
+    sizes = {path.stat().st_size for path in second}
+    candidates = [path for path in first if path.stat().st_size in sizes]
+    known = {sha256(path) for path in second} if candidates else set()
+    return [path for path in candidates if sha256(path) in known]
+
+
 def super_resolution(scale: int, data: Path | None, calibration: Path | None) -> Task:
     """Super-resolution by ``scale``, judged on a folder of images or on the built-in photographs.
 
@@ -135,10 +144,10 @@ def super_resolution(scale: int, data: Path | None, calibration: Path | None) ->
         else [folder.Pair(p.stem, p, None, scale) for p in builtin.evaluation_images()]
     )
     images = folder.find_hr(calibration)[0] if calibration else builtin.calibration_images()
-    shared = {p.hr_path.resolve() for p in pairs} & {p.resolve() for p in images}
+    shared = _same_content([p.hr_path for p in pairs], images)
     if shared:
         raise DataError(
-            f"{len(shared)} images are both in --data and in --calibration, e.g. {min(shared)}; "
+            f"{len(shared)} images are both in --data and in --calibration, e.g. {shared[0]}; "
             "keep them apart, or the scores flatter the file"
         )
     return Task("super-resolution", scale, tuple(pairs), tuple(images))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +49,16 @@ def read(path: Path) -> dict[str, Tensor]:
     tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
     if not tensors:
         raise WeightsError(f"weights {path}: no tensors inside, found keys {list(state)[:_SHOWN]}")
-    bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    try:
+        tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    except (NotImplementedError, RuntimeError) as error:
+        raise WeightsError(f"weights {path}: tensors of an unusual kind ({error}); save dense float32") from None
     if bad:
         raise WeightsError(
             f"weights {path}: NaN or infinite values in {_list(bad)}; the training run broke, use an earlier checkpoint"
         )
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return tensors
 
 
 def _read_safetensors(path: Path) -> dict[str, object]:
@@ -79,8 +82,8 @@ def _read_pickle(path: Path) -> dict[str, object]:
             f"weights {path}: the pickle holds more than plain tensors, or is damaged; it was not executed. "
             f"Save a state dict (torch.save(model.state_dict(), ...)) or safetensors. ({reason})"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).split("\n", 1)[0]
+    except Exception as error:  # a damaged file makes the reader raise anything
+        reason = (str(error) or type(error).__name__).split("\n", 1)[0]
         raise WeightsError(f"weights {path}: not a readable checkpoint ({reason}); fetch it again") from None
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"weights {path}: expected a dict of tensors, found {type(loaded).__name__}")

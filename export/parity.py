@@ -14,12 +14,15 @@ FLOAT_TOLERANCE = 1e-4
 """Largest difference allowed to a float32 file, on outputs in [0, 1]: a fortieth of one grey level."""
 
 
+_BROKEN = 1e9  # finite, because JSON knows no infinity
+
+
 @dataclass(frozen=True)
 class Parity:
     """How far a file's output is from the network's on one input."""
 
     max_abs: float
-    """Largest difference, outputs nominally in [0, 1]."""
+    """Largest difference, outputs nominally in [0, 1]; 1e9 where an output is not finite."""
     psnr_db: float
     """Of the file's output against the network's, peak 1; capped at 200 for equal outputs."""
 
@@ -30,7 +33,7 @@ class Parity:
 
 
 def compare(output: Image, expected: Image) -> Parity:
-    """Compare two outputs of one shape; NaN anywhere counts as an infinite difference.
+    """Compare two outputs of one shape; a value that is not finite counts as 1e9.
 
     Raises:
         ValueError: the shapes differ.
@@ -38,7 +41,7 @@ def compare(output: Image, expected: Image) -> Parity:
     if output.shape != expected.shape:
         raise ValueError(f"output is {output.shape}, expected {expected.shape}")
     difference = np.abs(output.astype(np.float64) - expected)
-    if np.isnan(difference).any():
-        return Parity(float("inf"), float("-inf"))
+    if not np.isfinite(difference).all():
+        return Parity(_BROKEN, -_BROKEN)
     error = float(np.mean(difference**2))
     return Parity(float(difference.max()), min(200.0, -10.0 * float(np.log10(error))) if error else 200.0)

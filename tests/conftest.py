@@ -15,6 +15,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("EDGEPRESS_SHARED", ROOT.parent / "shared"))
 
+# Threads that wait by spinning make small torch calls 30 times slower on a busy machine; read when torch starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # The same examples every time, so that a red run can be repeated; no deadline, because the machines are shared.
 hypothesis.settings.register_profile("edgepress", database=None, deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("edgepress")

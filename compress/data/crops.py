@@ -98,13 +98,15 @@ def prepare(
         if hr is None or min(hr.shape[:2]) < side * scale:
             continue
         stem = folder / f"{len(areas):05d}"
-        if not stem.with_suffix(".done").exists():
+        made_from = f"{path.resolve()} {path.stat().st_size} x{factor} teacher={teacher is not None}"
+        done_mark = stem.with_suffix(".done")
+        if not done_mark.exists() or done_mark.read_text() != made_from:
             lr = downscale(hr, scale)
             np.save(stem.with_suffix(".lr.npy"), lr)
             np.save(stem.with_suffix(".hr.npy"), hr)
             if teacher is not None:
                 np.save(stem.with_suffix(".teacher.npy"), teacher(lr))
-            stem.with_suffix(".done").touch()
+            done_mark.write_text(made_from)
         areas.append(hr.shape[0] * hr.shape[1])
     if not areas:
         raise DataError(

@@ -90,6 +90,10 @@ def _images_or_raise(folder: Path) -> list[Path]:
             f"data {folder}: no images ({', '.join(SUFFIXES)}), found {found}; expected image files there, "
             "or a folder HR/ with an optional LRbicx4/ beside it"
         )
+    stems = [p.stem for p in images]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise DataError(f"data {folder}: two files are called {twice[0]} but for their suffix; rename or remove one")
     return images
 
 

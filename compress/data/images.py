@@ -1,11 +1,17 @@
 """Image files to uint8 RGB arrays, with errors that say which file and what to do."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["SUFFIXES", "list_images", "read_rgb"]
 
@@ -23,13 +29,20 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as image:
-            if image.mode not in _EIGHT_BIT:
+            if image.mode not in _EIGHT_BIT or _sixteen_bit(image):
                 raise DataError(
-                    f"image {path}: mode {image.mode}, expected 8 bits a channel; convert it to an 8-bit PNG first"
+                    f"image {path}: more than 8 bits a channel (mode {image.mode}), expected 8; "
+                    "convert it to an 8-bit PNG first"
                 )
-            return np.asarray(image.convert("RGB"))
+            plain = image.convert("RGBA") if image.mode == "P" else image  # Pillow warns of a palette's alpha
+            return np.asarray(plain.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+def _sixteen_bit(image: Image.Image) -> bool:
+    """Whether Pillow is about to cut 16-bit RGB to 8 without a word; its decoder's raw mode tells."""
+    return any(";16" in str(argument) for tile in getattr(image, "tile", []) for argument in tile[3:])
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ and the mean that is subtracted from the input is never added back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +24,7 @@ __all__ = ["Conv3XC", "Span", "span"]
 _BLOCKS = 6
 _GAIN = 2
 _MEAN = (0.4488, 0.4371, 0.4040)
+_CARRIED = 16.0  # amplitude at which a fresh network carries the image, for inputs in [0, 1]
 _BUILTIN = Path(__file__).parent / "weights" / "span_x4.safetensors"
 
 
@@ -138,39 +138,84 @@ class Span(nn.Module):
         shallow = self.conv_1(x)
         deep, early = shallow, shallow
         for k in range(1, _BLOCKS + 1):
-            deep, first = self.get_submodule(f"block_{k}")(deep)
+            deep, first = self._block(k)(deep)
             if k == 1:
                 early = deep
         fused = self.conv_cat(torch.cat([shallow, self.conv_2(deep), early, first], 1))
         enlarged: Tensor = self.upsampler(fused)
         return enlarged
 
-    def start_from_interpolation(self) -> None:
-        """Set the weights of a fresh network so that its first output is the bilinear enlargement.
+    def _block(self, k: int) -> _Block:
+        block = self.get_submodule(f"block_{k}")
+        if not isinstance(block, _Block):
+            raise TypeError(f"block_{k} is a {type(block).__name__}")
+        return block
 
-        Training then learns the residual from the first step on, at no cost in structure: three channels
-        carry the image through the fusion, and the last convolution interpolates them.
+    def start_from_interpolation(self) -> None:
+        """Set the weights of a fresh network so that training starts well.
+
+        The first output is (nearly) the bilinear enlargement: three channels carry the image through the
+        fusion, and the last convolution interpolates them, so the residual is learned from the first step on.
+        Every other convolution is scaled to unit output variance on smooth noise, in order of execution
+        (Mishkin & Matas, arXiv:1511.06422, algorithm 1): the attention is quadratic near zero, and with
+        default weights the deep blocks fade away and stay so.  The image is carried at a larger amplitude than
+        the features, so that 8-bit activations keep it to one grey level.
         """
         with torch.no_grad():
-            carrier: Tensor
-            if isinstance(self.conv_1, Conv3XC):
-                carrier = self.conv_1.sk.weight
-                silent = [_bias(self.conv_1.sk), *self.conv_1.conv[2].parameters()]
-            else:
-                carrier = _plain(self.conv_1).weight
-                silent = [_bias(self.conv_1)]
-            for parameter in (carrier, *silent):
-                parameter[:3] = 0.0
-            centre = carrier.shape[2] // 2
-            carrier[range(3), range(3), centre, centre] = 1.0 / (255.0 if self.shift else 1.0)
-            self.conv_cat.weight.mul_(0.1)
-            _bias(self.conv_cat).zero_()
-            self.conv_cat.weight[:3, : carrier.shape[0]] = 0.0
+            x = (_smooth_noise() - self.mean) * 255.0 if self.shift else _smooth_noise()
+            _to_unit_variance(self.conv_1, x)
+            self._carry_image()
+            shallow = deep = early = self.conv_1(x)
+            for k in range(1, _BLOCKS + 1):
+                block = self._block(k)
+                first = F.silu(_to_unit_variance(block.c1_r, deep))
+                features = _to_unit_variance(block.c3_r, F.silu(_to_unit_variance(block.c2_r, first)))
+                deep = (features + deep) * (torch.sigmoid(features) - 0.5)
+                early = deep if k == 1 else early
+            _to_unit_variance(self.conv_2, deep)
+            _to_unit_variance(self.conv_cat, torch.cat([shallow, self.conv_2(deep), early, first], 1))
+            self.conv_cat.weight[:3] = 0.0
             self.conv_cat.weight[range(3), range(3)] = 1.0
+            _bias(self.conv_cat)[:3] = 0.0
             last = _plain(self.upsampler[0])
-            last.weight.mul_(0.1)
-            last.weight[:, :3] = _bilinear(self.scale)
+            last.weight.mul_(0.01)
+            last.weight[:, :3] = _bilinear(self.scale) / _CARRIED
             _bias(last).copy_(torch.tensor(_MEAN).repeat_interleave(self.scale**2) * float(self.shift))
+
+    def _carry_image(self) -> None:
+        """Let the first three outputs of the first convolution be the image."""
+        if isinstance(self.conv_1, Conv3XC):
+            carrier = self.conv_1.sk.weight
+            silent = [_bias(self.conv_1.sk), *self.conv_1.conv[2].parameters()]
+        else:
+            carrier = _plain(self.conv_1).weight
+            silent = [_bias(self.conv_1)]
+        for parameter in (carrier, *silent):
+            parameter[:3] = 0.0
+        centre = carrier.shape[2] // 2
+        carrier[range(3), range(3), centre, centre] = _CARRIED / (255.0 if self.shift else 1.0)
+
+
+def _smooth_noise() -> Tensor:
+    """(4, 3, 48, 48) in [0, 1], with a spectrum that falls like a photograph's; the same each time."""
+    random = torch.Generator().manual_seed(0)
+    layers = [
+        F.interpolate(torch.randn(4, 3, side, side, generator=random), 48, mode="bilinear")
+        for side in (3, 6, 12, 24, 48)
+    ]
+    weighted = torch.stack([layer / (k + 1) for k, layer in enumerate(layers)]).sum(0)
+    return (weighted * 0.15 + 0.45).clamp(0, 1)
+
+
+def _to_unit_variance(layer: nn.Module, x: Tensor) -> Tensor:
+    """Scale a convolution so that its output on ``x`` has variance 1; that output."""
+    factor = 1.0 / layer(x).std().clamp(min=1e-6)
+    ends = [layer.sk, layer.conv[2]] if isinstance(layer, Conv3XC) else [layer]
+    for end in ends:
+        for parameter in end.parameters():
+            parameter.mul_(factor)
+    scaled: Tensor = layer(x)
+    return scaled
 
 
 def _bilinear(scale: int) -> Tensor:
@@ -199,14 +244,19 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> Span:
         state.get(k)
         for k in ("conv_1.sk.weight" if trained else "conv_1.weight", "conv_cat.weight", "upsampler.0.weight")
     )
-    scale = round((last.shape[0] / 3) ** 0.5) if last is not None else 0
-    if first is None or fusion is None or last is None or first.dim() != 4 or 3 * scale**2 != last.shape[0]:
+    if first is None or fusion is None or last is None or not first.dim() == fusion.dim() == last.dim() == 4:
+        found = ", ".join(sorted({k.split(".", 1)[0] for k in state})[:10])
         raise WeightsError(
-            f"weights {path} are not SPAN's: expected conv_1, block_1 to block_6, conv_2, conv_cat, upsampler.0; "
-            f"found {', '.join(sorted({re.split(r'[.]', k)[0] for k in state})[:10])}"
+            f"weights {path} are not SPAN's: expected convolutions conv_1, block_1 to block_6, conv_2, conv_cat, "
+            f"upsampler.0; found {found}; choose another --model"
         )
-    if first.shape[1] != 3:
-        raise WeightsError(f"weights {path} take {first.shape[1]} channels, expected 3 (RGB)")
+    channels = first.shape[1]
+    scale = round((last.shape[0] / channels) ** 0.5)
+    if channels != 3 or channels * scale**2 != last.shape[0]:
+        raise WeightsError(
+            f"weights {path} take {channels} channels and give {last.shape[0]} sub-pixels, expected 3 channels (RGB) "
+            "and 3 * scale * scale sub-pixels; use a checkpoint of the RGB network"
+        )
     module = Span(first.shape[0], scale, fusion.shape[0], trainable=trained, shift=shift)
     load_into(module, state, path)
     return module.eval()

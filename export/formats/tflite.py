@@ -56,7 +56,8 @@ def _convert_at_size(spec: ExportSpec, path: Path) -> None:
 
 
 def _quantized(path: Path, spec: ExportSpec) -> bytes:
-    from ai_edge_quantizer import qtyping, quantizer, recipe
+    from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
 
     if spec.policy is None or not spec.calibration:
         raise ExportError("tflite int8: no calibration images; give --calibration DIR with at least one image")
@@ -64,11 +65,16 @@ def _quantized(path: Path, spec: ExportSpec) -> bytes:
     if spec.policy.granularity == "tensor":
         for rule in rules:
             rule["op_config"]["weight_tensor_config"]["granularity"] = qtyping.QuantGranularity.TENSORWISE
-    tool = quantizer.Quantizer(str(path))
-    tool.load_quantization_recipe(rules)
     name, height, width = _input(path)
     feed = [{name: _mirrored(image, height, width)[None]} for image in spec.calibration]
-    return bytes(tool.quantize(tool.calibrate({_SIGNATURE: feed})).quantized_model)
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(rules)
+    # the tool's own default is a moving average, which lets the last images decide and clips the first ones
+    ranges = calibrator.Calibrator(str(path), qsv_update_func=qsv_utils.min_max_update)
+    ranges.calibrate({_SIGNATURE: feed}, manager)
+    tool = quantizer.Quantizer(str(path))
+    tool.load_quantization_recipe(rules)
+    return bytes(tool.quantize(ranges.get_model_qsvs()).quantized_model)
 
 
 def _input(path: Path) -> tuple[str, int, int]:

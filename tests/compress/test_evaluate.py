@@ -128,7 +128,7 @@ def test_modcrop_cuts_the_bottom_and_the_right(photo, scale):
 
 
 def test_modcrop_refuses_an_image_smaller_than_the_scale(photo):
-    with pytest.raises(ValueError, match="3x9.*smaller than scale 4"):
+    with pytest.raises(ValueError, match=r"3x9.*smaller than scale 4"):
         modcrop(photo(3, 9), 4)
 
 
