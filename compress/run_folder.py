@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -79,7 +80,16 @@ class RunFolder:
                 f"{self.root} is in use by another process; wait for it, or choose another --out"
             ) from None
         self._lock = lock
+        self._sweep()
         return self
+
+    def _sweep(self) -> None:
+        """Remove what a killed run was in the middle of writing; only the holder of the lock may."""
+        for path in [p for p in self.root.rglob(".*") if ".part" in p.name]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _others(self) -> list[str]:
         """What lies in the folder, apart from what a run that was killed at once leaves."""

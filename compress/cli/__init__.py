@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.errno not in _CURES:
-            raise
-        return _fail(f"{error.filename or getattr(args, 'out', None) or 'output'}: {_CURES[error.errno]}", 3)
+        where = error.filename or getattr(args, "out", None) or "output"
+        cure = _CURES.get(error.errno or 0, f"{error.strerror or error}; mend that, then repeat the command")
+        return _fail(f"{where}: {cure}", 3)
 
 
 def _fail(message: str, code: int) -> int:
