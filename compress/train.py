@@ -134,9 +134,9 @@ def train(
         KeyboardInterrupt: passed on after a checkpoint was written.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _claim(out, recipe, resume)
-    if (teacher is None) and recipe.teacher_weight > 0:
+    if teacher is None and recipe.teacher_weight > 0:
         raise UsageError("the recipe sets teacher_weight > 0 but no --teacher was given; set it to 0 or give one")
+    _claim(out, recipe, resume)
     images = [image for folder in data for image in find_hr(folder)[0]]
     held = images[:: recipe.holdout_every]
     crops = _prepare(recipe, [i for i in images if i not in set(held)], out / "images", teacher, reporter, device)
