@@ -10,15 +10,15 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from record import REPO, RESULTS
 
 PAGES = ("README.md", "docs/int8.md")
 
 
-def _load(name: str) -> dict[str, dict[str, dict[str, object]]]:
-    record = json.loads((RESULTS / f"{name}.json").read_text())
-    return record["numbers"]  # type: ignore[no-any-return]
+def _load(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())["numbers"]
 
 
 def _grid(header: list[str], rows: list[list[str]]) -> str:
@@ -29,28 +29,24 @@ def _grid(header: list[str], rows: list[list[str]]) -> str:
 def span_scores() -> str:
     """PSNR of network and files on the three sets."""
     rows = []
-    for title, sets in _load("span").items():
-        kinds = ["torch float32", "tflite-int8", "onnx-int8", "openvino-int8"]
-        for kind in kinds:
-            cells = []
-            for numbers in sets.values():
-                value = numbers["float32"] if kind == kinds[0] else numbers["files"][kind]["psnr"]  # type: ignore[index]
-                cells.append(f"{value:.2f}")
-            rows.append([title if kind == kinds[0] else "", kind, *cells])
+    for title, numbers in _load("span").items():
+        for place, kind in enumerate(("torch-float32", "tflite-int8", "onnx-int8", "openvino-int8")):
+            sets = numbers["psnr"][kind]
+            rows.append(["" if place else title, kind, *(f"{sets[name]:.2f}" for name in ("Set5", "Set14", "B100"))])
     return _grid(["SPAN x4", "", "Set5", "Set14", "B100"], rows)
 
 
 def span_speed() -> str:
-    """Latency, size and memory of every file, from the Set5 run."""
+    """Latency and size of every file."""
     rows = []
-    for title, sets in _load("span").items():
-        files = sets["Set5"]["files"]
-        for name, file in files.items():  # type: ignore[attr-defined]
-            plain = files[f"{name.rsplit('-', 1)[0]}-float32"]["median_ms"]  # type: ignore[index]
+    for title, numbers in _load("span").items():
+        files = numbers["files"]
+        for place, (name, file) in enumerate(files.items()):
+            plain = files[f"{name.rsplit('-', 1)[0]}-float32"]["median_ms"]
             ratio = f"{plain / file['median_ms']:.1f}x" if name.endswith("int8") else ""
             low, high = file["p10_p90_ms"]
-            cells = [f"{file['median_ms']:.0f} ({low:.0f}-{high:.0f})", ratio, f"{file['bytes'] / 1024:.0f}"]
-            rows.append([title if name == next(iter(files)) else "", name, *cells])  # type: ignore[call-overload]
+            latency = f"{file['median_ms']:.0f} ({low:.0f}-{high:.0f})"
+            rows.append(["" if place else title, name, latency, ratio, f"{file['bytes'] / 1024:.0f}"])
     return _grid(["SPAN x4", "file", "ms (p10-p90)", "against float32", "KiB"], rows)
 
 

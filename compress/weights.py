@@ -120,6 +120,7 @@ def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) 
 
     with atomic_path(path) as part:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, part, dict(metadata))
+        part.chmod(0o644)  # the writer leaves it readable to its owner alone
 
 
 def _list(names: list[str]) -> str:

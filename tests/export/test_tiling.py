@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from export import formats
@@ -87,6 +87,7 @@ def test_what_is_kept_is_a_halo_away_from_tile_edges_inside_the_image(planned) -
 
 
 @given(lengths, lengths, sides, sides, halos)
+@example(60, 5, 8, 8, 4)  # twice the halo exactly
 def test_plan_refuses_exactly_the_tiles_that_keep_nothing(
     height: int, width: int, tall: int, wide: int, halo: int
 ) -> None:
