@@ -247,15 +247,18 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> Span:
     if first is None or fusion is None or last is None or not first.dim() == fusion.dim() == last.dim() == 4:
         found = ", ".join(sorted({k.split(".", 1)[0] for k in state})[:10])
         raise WeightsError(
-            f"weights {path} are not SPAN's: expected convolutions conv_1, block_1 to block_6, conv_2, conv_cat, "
+            f"weights {path} are not SPAN's: expected conv_1, block_1 to block_6, conv_2, conv_cat, "
             f"upsampler.0; found {found}; choose another --model"
         )
     channels = first.shape[1]
     scale = round((last.shape[0] / channels) ** 0.5)
-    if channels != 3 or channels * scale**2 != last.shape[0]:
+    if channels != 3:
         raise WeightsError(
-            f"weights {path} take {channels} channels and give {last.shape[0]} sub-pixels, expected 3 channels (RGB) "
-            "and 3 * scale * scale sub-pixels; use a checkpoint of the RGB network"
+            f"weights {path} take {channels} channels, expected 3 (RGB); use a checkpoint of the RGB network"
+        )
+    if channels * scale**2 != last.shape[0]:
+        raise WeightsError(
+            f"weights {path} give {last.shape[0]} sub-pixels, expected 3 * scale * scale; use a checkpoint of the RGB network"
         )
     module = Span(first.shape[0], scale, fusion.shape[0], trainable=trained, shift=shift)
     load_into(module, state, path)

@@ -248,22 +248,13 @@ def test_a_scale_for_each_channel_keeps_a_channel_of_small_weights(
     assert rough > 0.02  # the weights round to nothing, and so does what they give, 0.09 where the input is bright
 
 
-@every_format
-def test_ranges_are_of_all_calibration_images_whatever_their_order(
-    small: Callable[[str, str], Written], picture: Callable[..., Image], name: str, tmp_path: Path
-) -> None:
-    file, image = small(name, "int8"), picture(32, 32, seed=9)
-    spec = replace(file.spec, calibration=file.spec.calibration[::-1])
-    session = formats.open_file(formats.write(name, spec, tmp_path, "net").path(tmp_path), THREADS)
-    assert np.array_equal(session.run(image), file.open().run(image))
-
-
 @every_file
-def test_two_writes_give_the_same_bytes(
+def test_two_writes_give_the_same_bytes_whatever_the_order_of_calibration_images(
     small: Callable[[str, str], Written], name: str, dtype: str, tmp_path: Path
 ) -> None:
     file = small(name, dtype)
-    assert formats.write(name, file.spec, tmp_path, "net") == file.artifact
+    spec = replace(file.spec, calibration=file.spec.calibration[::-1])
+    assert formats.write(name, spec, tmp_path, "net") == file.artifact
     assert file.artifact.intact(tmp_path)
 
 
