@@ -32,7 +32,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
             deep = " of 16 bits" if _sixteen_bit(image) else ""
             if deep or image.mode not in _EIGHT_BIT:
                 raise DataError(
-                    f"image {path}: mode {image.mode}{deep}, expected 8 bits a channel; convert it to an 8-bit PNG first"
+                    f"image {path}: mode {image.mode}{deep}, expected 8 bits a channel; "
+                    "convert it to an 8-bit PNG first"
                 )
             plain = image.convert("RGBA") if image.mode == "P" else image  # Pillow warns of a palette's alpha
             return np.asarray(plain.convert("RGB"))

@@ -258,7 +258,8 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> Span:
         )
     if channels * scale**2 != last.shape[0]:
         raise WeightsError(
-            f"weights {path} give {last.shape[0]} sub-pixels, expected 3 * scale * scale; use a checkpoint of the RGB network"
+            f"weights {path} give {last.shape[0]} sub-pixels, expected 3 * scale * scale; "
+            "use a checkpoint of the RGB network"
         )
     module = Span(first.shape[0], scale, fusion.shape[0], trainable=trained, shift=shift)
     load_into(module, state, path)
