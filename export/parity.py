@@ -40,8 +40,8 @@ def compare(output: Image, expected: Image) -> Parity:
     """
     if output.shape != expected.shape:
         raise ValueError(f"output is {output.shape}, expected {expected.shape}")
-    difference = np.abs(output.astype(np.float64) - expected)
-    if not np.isfinite(difference).all():
+    if not (np.isfinite(output).all() and np.isfinite(expected).all()):
         return Parity(_BROKEN, -_BROKEN)
+    difference = np.abs(output.astype(np.float64) - expected)
     error = float(np.mean(difference**2))
     return Parity(float(difference.max()), min(200.0, -10.0 * float(np.log10(error))) if error else 200.0)

@@ -140,11 +140,14 @@ def _channel_order(model: Flat, graph: Flat, chain: list[Flat]) -> tuple[int, ND
 
 
 def _exclusive(model: Flat, graph: Flat, conv: Flat) -> bool:
-    """Whether the convolution's weights and bias may be reordered: nothing else reads them."""
+    """Whether the convolution's weights and bias may be reordered: nothing else reads them, or they are all zero."""
     for tensor in conv.inputs[1:]:
         buffer = graph.tensors[tensor].buffer
         sharing = [t for g in model.subgraphs for t in g.tensors if t.buffer == buffer]
-        if len(_consumers(graph, tensor)) != 1 or len(sharing) != 1:
+        shared = len(_consumers(graph, tensor)) != 1 or len(sharing) != 1
+        scales = getattr(graph.tensors[tensor].quantization, "scale", None)
+        plain_zeros = not model.buffers[buffer].data.any() and (scales is None or len(scales) <= 1)
+        if shared and not plain_zeros:
             return False
     return True
 
@@ -232,7 +235,12 @@ def write_card(path: Path, text: str) -> None:
     """Put a text into the file's metadata, in place of an earlier one."""
     schema = _schema()
     model = _load(path)
-    kept = [m for m in model.metadata or [] if _name(m) != _CARD]
+    kept = []
+    for entry in model.metadata or []:
+        if _name(entry) == _CARD:
+            model.buffers[entry.buffer].data = None  # the old text; an empty buffer is dropped when the file is read
+        else:
+            kept.append(entry)
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(text.encode(), np.uint8)
     entry.name, entry.buffer = _CARD, len(model.buffers)

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from export.errors import ExportError
 __all__ = ["Host", "Latency", "cores", "host", "measure", "peak_memory", "resident_peak"]
 
 _WARM_UP = 3
+_PAUSE_S = 0.05  # lets the threads of the runtime before stop spinning; without it ONNX Runtime loses a quarter
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ class _Job:
 def _child(job: _Job) -> Any:
     command = [sys.executable, "-m", "export.timing"]
     done = subprocess.run(command, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise ExportError(f"timing process was killed by {name}; too little memory, or a runtime that crashed")
     if done.returncode != 0:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise ExportError(f"timing process failed: {reason}")
@@ -162,6 +167,7 @@ def _work(job: _Job) -> dict[str, object]:
     samples: list[list[float]] = [[] for _ in calls]
     for _ in range(job.repeats):
         for call, times in zip(calls, samples, strict=True):
+            time.sleep(_PAUSE_S)
             start = time.perf_counter()
             call()
             times.append((time.perf_counter() - start) * 1e3)

@@ -68,7 +68,7 @@ def write(name: str, spec: ExportSpec, folder: Path, stem: str) -> Artifact:
         main = Path(scratch) / f"{stem}{fmt.SUFFIX}"
         with native_output_to(folder / "conversion.log"):
             _convert(name, fmt, spec, main)
-        written = sorted(Path(scratch).glob(f"{stem}.*"), key=lambda p: p == main)
+        written = sorted(Path(scratch).iterdir(), key=lambda p: p == main)
         for part in written:  # the main file last: where it is, the others are
             part.replace(folder / part.name)
     files = [main.name, *(p.name for p in written if p.name != main.name)]
@@ -94,7 +94,7 @@ def _convert(name: str, fmt: Format, spec: ExportSpec, path: Path) -> None:
     except Exception as error:  # converters raise anything; the user needs one message
         if shutil.disk_usage(path.parent).free < _FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent.parent)) from error
-        reason = str(error).strip().split("\n", 1)[0][:300]
+        reason = _reason(error)
         raise ExportError(
             f"{name} {spec.card.dtype}: the converter failed on {spec.card.model}: "
             f"{type(error).__name__}: {reason}; its output is in conversion.log"
@@ -116,7 +116,7 @@ def open_file(path: Path, threads: int) -> Session:
     except ExportError:
         raise
     except Exception as error:  # runtimes raise anything for a damaged file
-        reason = str(error).strip().split("\n", 1)[0][:200]
+        reason = _reason(error)
         raise ExportError(f"{path}: {name} runtime refuses the file ({reason}); export it again") from error
 
 
@@ -132,9 +132,16 @@ def read_card(path: Path) -> Card | None:
     except ImportError as error:
         raise _missing(name, error) from error
     except Exception as error:  # parsers raise anything for a damaged file
-        reason = str(error).strip().split("\n", 1)[0][:200]
+        reason = _reason(error)
         raise ExportError(f"{path}: not a readable {name} file ({reason}); export it again") from error
     return Card.from_json(text, path) if text is not None else None
+
+
+def _reason(error: Exception) -> str:
+    """The last line of a message that is no mere position in somebody's source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
+    return ((telling or lines or [type(error).__name__])[-1])[:300]
 
 
 def _existing(path: Path) -> str:

@@ -6,6 +6,7 @@ NCHW, float32 in and out, height and width dynamic.  int8 is QDQ with unsigned a
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ def write(spec: ExportSpec, path: Path) -> None:
     if spec.policy is None:
         write_float(spec, path)
     else:
-        plain = path.with_name("float32.onnx")
-        write_float(spec, plain)
-        _quantize(plain, path, spec)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            plain = Path(scratch) / "float32.onnx"
+            write_float(spec, plain)
+            _quantize(plain, path, spec)
     _sign(path, spec.card.to_json())
 
 
@@ -74,8 +76,6 @@ def _quantize(plain: Path, path: Path, spec: ExportSpec) -> None:
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
     )
-    ready.unlink()
-    plain.unlink()
 
 
 def _reader(images: Any) -> Any:
@@ -140,6 +140,8 @@ def read_card(path: Path) -> str | None:
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
+    if not model.graph.node:
+        raise ExportError(f"{path}: holds no graph; export it again")
     return next((p.value for p in model.metadata_props if p.key == _CARD), None)
 
 

@@ -7,6 +7,7 @@ bfloat16 where the processor has it; f32 is set so that scores can be compared.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,13 @@ def write(spec: ExportSpec, path: Path) -> None:
     """Write ONNX, convert, sign, save as IR."""
     import openvino
 
-    source = path.with_name("source.onnx")
-    onnx.write(spec, source)
-    model = openvino.convert_model(str(source))
-    source.unlink()
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        source = Path(scratch) / "source.onnx"
+        onnx.write(spec, source)
+        model = openvino.convert_model(str(source))
+    for number, node in enumerate(model.get_ordered_ops()):  # the converter's names count up across a process
+        if node.get_type_name() not in ("Parameter", "Result"):
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
     model.set_rt_info(spec.card.to_json(), [_CARD])
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
