@@ -70,7 +70,7 @@ def numbers_of(weights: Path | None, images: Path) -> dict[str, object]:
             "protocol": found.float32.protocol,
             "input": [found.profile.input.height, found.profile.input.width],
             "threads": found.files[0].latency.threads,
-            "load_before_timing": found.host.load_before,
+            "busy_before_timing": round(found.host.busy_before, 3),
             "seconds_of_the_run": round(found.seconds, 1),
             "psnr": {name: {k: round(v, 3) for k, v in sets.items()} for name, sets in psnr.items()},
             "files": files,

@@ -23,9 +23,10 @@ import numpy as np
 
 from export.errors import ExportError
 
-__all__ = ["Host", "Latency", "cores", "host", "measure", "peak_memory", "resident_peak"]
+__all__ = ["Host", "Latency", "busy", "cores", "host", "measure", "peak_memory", "resident_peak"]
 
 _WARM_UP = 3
+_BUSY = 0.15  # above this share of other work, a result carries a warning
 _PAUSE_S = 0.05  # lets the threads of the runtime before stop spinning; without it ONNX Runtime loses a quarter
 
 
@@ -36,8 +37,8 @@ class Host:
     cpu: str
     architecture: str
     cores: int
-    load_before: float
-    """One-minute load average before the measurement."""
+    busy_before: float
+    """Share of all cores' time that other work took just before the measurement, 0 to 1."""
     warning: str
     """Why the numbers may be off; empty when nothing was noticed."""
 
@@ -62,10 +63,24 @@ def cores() -> int:
 
 def host() -> Host:
     """This machine, and a warning where other work would disturb a measurement."""
-    load, count = os.getloadavg()[0], cores()
-    busy = load > 0.75 * count
-    warning = f"load {load:.1f} on {count} cores before timing: other work may slow it" if busy else ""
-    return Host(_cpu_model(), platform.machine(), count, load, warning)
+    share, count = busy(), cores()
+    others = f"{share:.0%} of the processor was busy with other work before timing, which may slow it"
+    return Host(_cpu_model(), platform.machine(), count, share, others if share > _BUSY else "")
+
+
+def busy(seconds: float = 0.5) -> float:
+    """Share of all cores' time that is in use while this process waits; 0 where the system does not tell."""
+    before = _jiffies()
+    time.sleep(seconds)
+    after = _jiffies()
+    total = sum(after) - sum(before)
+    return 1.0 - (after[3] + after[4] - before[3] - before[4]) / total if total > 0 else 0.0
+
+
+def _jiffies() -> list[int]:
+    """The first line of /proc/stat: user, nice, system, idle, iowait, ..."""
+    stat = Path("/proc/stat")
+    return [int(n) for n in stat.read_text().split("\n", 1)[0].split()[1:9]] if stat.is_file() else [0] * 8
 
 
 def _cpu_model() -> str:

@@ -53,7 +53,8 @@ def test_files_that_the_readme_names_exist() -> None:
 def test_every_claim_has_its_result_and_its_command() -> None:
     for claim in tomllib.loads((REPO / "benchmarks" / "claims.toml").read_text())["claim"]:
         assert (REPO / claim["result"]).is_file(), claim["what"]
-        assert (REPO / claim["command"].split()[1]).is_file()
+        program, first = claim["command"].split()[:2]
+        assert program == "compress" or (REPO / first).is_file()
 
 
 def test_the_tables_show_the_results() -> None:

@@ -75,15 +75,18 @@ def test_the_host_is_described() -> None:
     assert machine.cpu
     assert machine.architecture
     assert machine.cores >= 1
-    assert machine.load_before >= 0
+    assert 0.0 <= machine.busy_before <= 1.0
 
 
-@pytest.mark.parametrize(("load", "warns"), [(0.0, False), (1000.0, True)])
-def test_a_busy_host_warns_with_its_load(monkeypatch: pytest.MonkeyPatch, load: float, warns: bool) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+@pytest.mark.parametrize(("idle", "warns"), [(100, False), (50, True)])
+def test_a_host_busy_with_other_work_warns_with_its_share(
+    monkeypatch: pytest.MonkeyPatch, idle: int, warns: bool
+) -> None:
+    readings = iter([[0] * 8, [100 - idle, 0, 0, idle, 0, 0, 0, 0]])
+    monkeypatch.setattr("export.timing._jiffies", lambda: next(readings))
     machine = host()
-    assert machine.load_before == load
-    assert (f"load {load:.1f} on {machine.cores} cores" in machine.warning) is warns
+    assert machine.busy_before == pytest.approx(1 - idle / 100)
+    assert (f"{100 - idle}% of the processor was busy" in machine.warning) is warns
     assert bool(machine.warning) is warns
 
 
