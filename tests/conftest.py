@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: the data beside the repository, small images, the slow twins."""
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,13 +68,14 @@ def photo() -> Callable[..., NDArray[np.uint8]]:
 
 @pytest.fixture
 def photos_folder(tmp_path: Path) -> Callable[..., Path]:
-    """``photos_folder(name, sizes)``: a folder of PNGs ``0.png`` and so on, of (height, width) each."""
+    """``photos_folder(name, sizes)``: a folder of PNGs ``0.png`` and so on, of (height, width) each; no two alike."""
+    seeds = itertools.count()
 
     def write(name: str = "photos", sizes: Sequence[tuple[int, int]] = ((48, 64), (40, 40), (64, 48))) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)
         for number, (height, width) in enumerate(sizes):
-            Image.fromarray(make_photo(height, width, number)).save(folder / f"{number}.png")
+            Image.fromarray(make_photo(height, width, next(seeds))).save(folder / f"{number}.png")
         return folder
 
     return write

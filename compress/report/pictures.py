@@ -133,7 +133,9 @@ def _marked(hr: Image, top: int, left: int) -> Image:
     factor = side / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))))
     box = [v * factor for v in (left, top, left + _CROP, top + _CROP)]
-    ImageDraw.Draw(picture).rectangle(box, outline=(255, 60, 0), width=2)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle(box, outline=(0, 0, 0), width=4)
+    draw.rectangle([box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1], outline=(255, 255, 255), width=2)
     return np.asarray(picture)
 
 

@@ -6,6 +6,7 @@ file can be resized, so images of any size run without padding.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from export import tflite_graph
 from export.artifact import ExportSpec, Image, Prepared
 from export.errors import ExportError
+from export.quiet import native_output_to
 
 __all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "open", "operators", "read_card", "write"]
 
@@ -106,10 +108,11 @@ class _TFLiteSession:
     def _interpreter(self, shape: tuple[int, ...] | None) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(str(self._path), num_threads=self._threads)
-        if shape is not None:
-            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, *shape])
-        interpreter.allocate_tensors()
+        with native_output_to(Path(os.devnull)):  # it announces its delegate each time
+            interpreter = Interpreter(str(self._path), num_threads=self._threads)
+            if shape is not None:
+                interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, *shape])
+            interpreter.allocate_tensors()
         return interpreter
 
     def _at(self, image: Image) -> Any:
