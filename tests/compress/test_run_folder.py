@@ -73,8 +73,8 @@ def test_a_fresh_folder_is_made_with_its_parents(tmp_path):
 
 
 def test_an_empty_folder_is_taken(tmp_path):
-    with RunFolder(tmp_path, resume=False):
-        pass
+    with RunFolder(tmp_path, resume=False) as folder:
+        assert folder.once("step", int, lambda: 7) == 7
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
@@ -102,12 +102,9 @@ def test_there_must_be_a_run_to_resume(tmp_path):
 
 
 def test_a_run_that_was_killed_at_once_can_be_resumed_and_started_again(tmp_path):
-    with RunFolder(tmp_path, resume=False):
-        pass
-    with RunFolder(tmp_path, resume=True):
-        pass
-    with RunFolder(tmp_path, resume=False):
-        pass
+    for resume in (False, True, False):
+        with RunFolder(tmp_path, resume=resume) as folder:
+            assert not (folder.root / "inputs.json").exists()
 
 
 def test_options_come_back_as_they_were(tmp_path):
@@ -134,7 +131,9 @@ def test_the_same_inputs_are_accepted_again(tmp_path):
     inputs = {"weights": "abc", "images": {"b": "2", "a": "1"}, "size": (3, 4), "none": None}
     with RunFolder(tmp_path, resume=False) as folder:
         folder.remember(inputs)
+        written = (tmp_path / "inputs.json").read_bytes()
         folder.remember({k: inputs[k] for k in reversed(inputs)})
+        assert (tmp_path / "inputs.json").read_bytes() == written
 
 
 def test_inputs_that_changed_are_listed(tmp_path):
