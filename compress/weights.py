@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.errors import WeightsError
+from export.artifact import digest as sha256
 from export.files import atomic_path
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ __all__ = ["load_into", "read", "sha256", "write"]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _SHOWN = 10
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:
