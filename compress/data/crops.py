@@ -6,7 +6,7 @@ would have seen, and no generator state needs saving.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from compress.data.images import read_rgb
 from compress.errors import DataError
 from compress.evaluate import modcrop
 
-__all__ = ["Crops", "prepare"]
+__all__ = ["Crops", "cut_in_turn", "prepare"]
 
 Image = NDArray[np.uint8]
 
@@ -123,3 +123,26 @@ def _shrunk(hr: Image, factor: float, scale: int) -> Image | None:
     if min(height, width) < scale:
         return None
     return modcrop(hr if factor == 1.0 else resize(hr, height, width), scale)
+
+
+def cut_in_turn(
+    paths: Sequence[Path], read: Callable[[Path], Image], count: int, size: int, seed: int
+) -> Iterator[Image]:
+    """Random crops (size, size, C) from all images in turn, one image in memory at a time.
+
+    Images smaller than the crop are mirrored on.
+
+    Raises:
+        DataError: there are no images.
+    """
+    if not paths:
+        raise DataError("no calibration images; give --calibration DIR with at least one image")
+    random = np.random.default_rng(seed)
+    for path, share in zip(paths, np.array_split(np.arange(count), len(paths)), strict=True):
+        if len(share):
+            image = read(path)
+            missing = [(0, max(0, size - side)) for side in image.shape[:2]]
+            image = np.pad(image, [*missing, (0, 0)], mode="symmetric")
+            for _ in share:
+                top, left = (int(random.integers(0, side - size + 1)) for side in image.shape[:2])
+                yield image[top : top + size, left : left + size]

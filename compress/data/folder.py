@@ -11,7 +11,9 @@ from compress.data.images import SUFFIXES, list_images, read_rgb
 from compress.errors import DataError
 from compress.evaluate import modcrop
 
-__all__ = ["Pair", "find_hr", "pairs"]
+__all__ = ["Pair", "find_hr", "images_in", "listing", "pairs"]
+
+_EXPECTED = "image files there, or a folder HR/ with an optional LRbicx4/ beside it"
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,30 @@ def find_hr(root: Path) -> tuple[list[Path], Path | None]:
         raise DataError(f"data {root}: {what}; give a folder of HR images, or one with HR/ and LRbicx4/ inside")
     for folder in (root / "HR", root / "hr"):
         if folder.is_dir():
-            return _images_or_raise(folder), root
-    return _images_or_raise(root), None
+            return images_in(folder, _EXPECTED), root
+    return images_in(root, _EXPECTED), None
 
 
-def _images_or_raise(folder: Path) -> list[Path]:
+def listing(folder: Path, most: int = 8) -> str:
+    """What lies in a folder, for messages: up to ``most`` names, folders with a slash; ``nothing`` if it is empty."""
+    entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    return ", ".join(entries[:most]) + (" ..." if len(entries) > most else "") or "nothing"
+
+
+def images_in(folder: Path, expected: str) -> list[Path]:
+    """The images directly inside a folder, at least one, no two of the same stem.
+
+    Args:
+        folder: an existing folder.
+        expected: what should have lain there, for the message.
+
+    Raises:
+        DataError: no images, or two whose names differ in the suffix only.
+    """
     images = list_images(folder)
     if not images:
-        entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
-        found = ", ".join(entries[:8]) + (" ..." if len(entries) > 8 else "") or "nothing"
         raise DataError(
-            f"data {folder}: no images ({', '.join(SUFFIXES)}), found {found}; expected image files there, "
-            "or a folder HR/ with an optional LRbicx4/ beside it"
+            f"data {folder}: no images ({', '.join(SUFFIXES)}), found {listing(folder)}; expected {expected}"
         )
     stems = [p.stem for p in images]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})

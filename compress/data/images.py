@@ -13,7 +13,7 @@ from compress.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "list_images", "read_rgb"]
+__all__ = ["SUFFIXES", "list_images", "read_rgb", "to_channels"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 _EIGHT_BIT = ("L", "RGB", "RGBA", "P", "LA", "1", "CMYK", "YCbCr")
@@ -44,6 +44,22 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 def _sixteen_bit(image: Image.Image) -> bool:
     """Whether Pillow is about to cut 16-bit RGB to 8 without a word; its decoder's raw mode tells."""
     return any(";16" in str(argument) for tile in getattr(image, "tile", []) for argument in tile[3:])
+
+
+def to_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """An image (H, W, C) with 1 or 3 channels: grey by ITU-R BT.601 (full range, rounded), colour by repetition.
+
+    Raises:
+        DataError: another number of channels.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"networks of {channels} input channels are not known, expected 1 (grey) or 3 (RGB)")
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image[..., :1], 3, axis=2)
+    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.asarray(np.floor(grey + 0.5), np.uint8)[..., None]
 
 
 def list_images(folder: Path) -> list[Path]:
