@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from export.policy import QuantPolicy
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Artifact", "Card", "ExportSpec", "Format", "Image", "Session"]
+__all__ = ["Artifact", "Card", "ExportSpec", "Format", "Image", "Session", "cut_to", "digest"]
 
 Image = NDArray[np.float32]
-"""(H, W, C) in [0, 1]."""
+"""(H, W, C) in [0, 1]; as an output also (K,), the logits of a classifier."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,18 @@ class Card:
     """Receptive-field radius in input pixels; None: the network looks at the whole image."""
     dtype: str
     """``float32`` or ``int8``."""
+    task: str = "super-resolution"
+    """What it was made for; a name of ``compress list tasks``."""
+    unit: int = 1
+    """Sides of an input, and the places where tiles may start, are multiples of this."""
+    classes: int | None = None
+    """Length of the output vector; None: an image comes out."""
+    crop_share: float = 0.875
+    """Classification: the part of a photograph's shorter side that the centre crop keeps."""
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+    """Order of a TFLite file's input; other formats are NCHW."""
+    fixed_size: bool = False
+    """Whether the file is right at its declared size only, although its runtime may take others."""
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -61,7 +73,7 @@ class ExportSpec:
     """Everything a format needs to write a file."""
 
     module: nn.Module
-    """(N, channels, H, W) in [0, 1] to (N, channels, scale*H, scale*W)."""
+    """(N, channels, H, W) in [0, 1] to (N, channels, scale*H, scale*W), or to (N, classes)."""
     card: Card
     input_size: tuple[int, int]
     """(height, width) declared in formats whose files have a fixed size."""
@@ -69,6 +81,23 @@ class ExportSpec:
     """None writes float32."""
     calibration: Sequence[Image] = ()
     """Inputs for the activation ranges, all of one size (H, W, C)."""
+    graph: Path | None = None
+    """The ONNX file that the network came as, for the formats that take it as it is."""
+
+    @property
+    def free_size(self) -> bool:
+        """Whether height and width may stay open in the file."""
+        return self.card.classes is None
+
+    def inputs_of_size(self, size: tuple[int, int]) -> list[Image]:
+        """The calibration inputs, cut or mirrored on to a (height, width)."""
+        return [cut_to(image, *size) for image in self.calibration]
+
+
+def cut_to(image: Image, height: int, width: int) -> Image:
+    """The image (H, W, C) cut, or mirrored on at the bottom and the right, to a size."""
+    extra = [(0, max(0, height - image.shape[0])), (0, max(0, width - image.shape[1])), (0, 0)]
+    return np.pad(image, extra, mode="symmetric")[:height, :width].astype(np.float32)
 
 
 class Session(Protocol):
@@ -78,7 +107,7 @@ class Session(Protocol):
     """The only (height, width) it takes; None: any."""
 
     def run(self, image: Image) -> Image:
-        """(H, W, C) to (scale*H, scale*W, C), with the file's own (de)quantization at its ends."""
+        """(H, W, C) to (scale*H, scale*W, C) or (classes,), with the file's own (de)quantization at its ends."""
         ...
 
     def prepare(self, image: Image) -> Prepared:

@@ -82,13 +82,18 @@ def _fuse_graph(model: Flat, graph: Flat) -> int:
     for conv in [op for op in graph.operators if _code(model, op) == _schema().BuiltinOperator.CONV_2D]:
         chain = _chain_after(model, graph, conv)
         order = _channel_order(model, graph, chain) if chain else None
-        if order is None or not _exclusive(model, graph, conv):
+        if order is None or _grouped(graph, conv) or not _exclusive(model, graph, conv):
             continue
         block, channels = order
         _permute_outputs(model, graph, conv, channels)
         _replace(model, graph, chain, block)
         done += 1
     return done
+
+
+def _grouped(graph: Flat, conv: Flat) -> bool:
+    """Whether each output channel reads a part of the inputs only: then its place among the others matters."""
+    return bool(graph.tensors[conv.inputs[1]].shape[3] != graph.tensors[conv.inputs[0]].shape[3])
 
 
 def _consumers(graph: Flat, tensor: int) -> list[Flat]:
@@ -190,7 +195,7 @@ def _replace(model: Flat, graph: Flat, chain: list[Flat], block: int) -> None:
 
 
 def _resized(path: Path, height: int, width: int) -> Any:
-    """An interpreter of plain kernels at another size, or None where the graph holds its size."""
+    """An interpreter of plain kernels at another size (NHWC), or None where the graph holds its size."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -204,22 +209,23 @@ def _resized(path: Path, height: int, width: int) -> Any:
     return interpreter
 
 
-def is_resizable(path: Path) -> bool:
-    """Whether the file takes inputs of any size: no operator carries a shape as a constant."""
-    interpreter = _resized(path, 9, 10)
+def is_resizable(path: Path, unit: int = 1) -> bool:
+    """Whether the NHWC file takes inputs of any size (of that unit): no operator carries a shape as a constant."""
+    height, width = 36 * unit, 40 * unit  # networks that pool need some room
+    interpreter = _resized(path, height, width)
     if interpreter is None:
         return False
     outputs = interpreter.get_output_details()[0]["shape"]
-    return bool(outputs[1] % 9 == 0 and outputs[2] == outputs[1] // 9 * 10)
+    return bool(len(outputs) == 4 and outputs[1] % height == 0 and outputs[2] == outputs[1] // height * width)
 
 
-def resize_input(path: Path, height: int, width: int) -> bool:
-    """Write another input size (height, width) into the file, where its graph allows.
+def resize_input(path: Path, height: int, width: int, unit: int = 1) -> bool:
+    """Write another input size (height, width) into the NHWC file, where its graph allows.
 
     Returns:
         False, with the file untouched, when the graph holds constants that fix its size.
     """
-    interpreter = _resized(path, height, width) if is_resizable(path) else None
+    interpreter = _resized(path, height, width) if is_resizable(path, unit) else None
     if interpreter is None:
         return False
     sizes = {d["index"]: d["shape"] for d in interpreter.get_tensor_details()}

@@ -27,9 +27,10 @@ class TorchSession:
         return lambda: self.run(image)
 
     def run(self, image: Image) -> Image:
-        """(H, W, C) to (scale*H, scale*W, C)."""
+        """(H, W, C) to (scale*H, scale*W, C) or (classes,)."""
         import torch
 
         with torch.inference_mode():
             x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32))
-            return np.ascontiguousarray(self._module(x)[0].permute(1, 2, 0).cpu().numpy())
+            first = self._module(x)[0]
+            return np.ascontiguousarray((first.permute(1, 2, 0) if first.ndim == 3 else first).cpu().numpy())

@@ -23,7 +23,9 @@ class Facts:
     peak_memory_bytes: int | None
     """Measured on this host; None: not measured."""
     latency_ms: float | None
-    """Median on this host, at the profile's input size; None: not measured."""
+    """Median on this host; None: not measured."""
+    input_size: tuple[int, int]
+    """(height, width) that the latency is for."""
     host: str
     """``platform.machine()`` of the host that measured."""
     quality: float
@@ -121,7 +123,7 @@ def _mebibytes(count: float) -> str:
 
 def _latency(facts: Facts, profile: TargetProfile) -> list[Finding]:
     limit = profile.limits.latency_ms
-    size = f"{profile.input.width}x{profile.input.height}"
+    size = f"{facts.input_size[1]}x{facts.input_size[0]}"
     if limit is None:
         return []
     expected = f"at most {limit.max:g} ms for {size}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 
 import pydantic
 
-from targets.errors import ProfileError, TargetError
+from targets.errors import ProfileError, TargetError, nearest
 
 __all__ = ["TargetProfile", "load", "load_file", "names"]
 
@@ -134,9 +133,7 @@ def load(name: str) -> TargetProfile:
     if name.endswith(".toml"):
         return load_file(Path(name))
     if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise TargetError(f"unknown target {name!r}; {hint}known: {', '.join(names())}, or give a .toml file")
+        raise TargetError(f"unknown target {name!r}; {nearest(name, names())}, or give a .toml file")
     return load_file(_FOLDER / f"{name}.toml")
 
 
@@ -162,9 +159,7 @@ def _explain(error: object) -> str:
     where = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
         known = _known_keys(tuple(details["loc"][:-1]))
-        close = difflib.get_close_matches(str(details["loc"][-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"unknown key {where!r}; {hint}known: {', '.join(known)}"
+        return f"unknown key {where!r}; {nearest(str(details['loc'][-1]), known)}"
     return f"{where or 'profile'}: {details['msg']}"
 
 

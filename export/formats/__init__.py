@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
@@ -15,6 +14,7 @@ from typing import cast
 from export.artifact import Artifact, Card, ExportSpec, Format, Session, digest
 from export.errors import ExportError, MissingRuntimeError
 from export.quiet import native_output_to
+from targets.errors import nearest
 
 __all__ = ["by_name", "names", "of_file", "open_file", "read_card", "write"]
 
@@ -34,9 +34,7 @@ def by_name(name: str) -> Format:
         MissingRuntimeError: its packages are not installed.
     """
     if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ExportError(f"unknown format {name!r}; {hint}known: {', '.join(names())}")
+        raise ExportError(f"unknown format {name!r}; {nearest(name, names())}")
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
@@ -94,10 +92,11 @@ def _convert(name: str, fmt: Format, spec: ExportSpec, path: Path) -> None:
     except Exception as error:  # converters raise anything; the user needs one message
         if shutil.disk_usage(path.parent).free < _FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent.parent)) from error
-        reason = _reason(error)
+        cause = _innermost(error)
+        reason = _reason(error) if cause is error else _first_line(cause)
         raise ExportError(
             f"{name} {spec.card.dtype}: the converter failed on {spec.card.model}: "
-            f"{type(error).__name__}: {reason}; its output is in conversion.log"
+            f"{type(cause).__name__}: {reason}; its output is in conversion.log"
         ) from error
 
 
@@ -135,6 +134,18 @@ def read_card(path: Path) -> Card | None:
         reason = _reason(error)
         raise ExportError(f"{path}: not a readable {name} file ({reason}); export it again") from error
     return Card.from_json(text, path) if text is not None else None
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What an exporter wrapped again and again."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error.args[0]) if error.args else ""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no message")[:300]
 
 
 def _reason(error: Exception) -> str:

@@ -1,18 +1,22 @@
 """ONNX: torch's exporter writes it, onnxruntime quantizes and runs it.
 
-NCHW, float32 in and out, height and width dynamic.  int8 is QDQ with unsigned activations and signed weights
+NCHW, float32 in and out; height and width stay open where the network's graph allows it, which is proved by
+running another size, and are declared otherwise.  int8 is QDQ with unsigned activations and signed weights
 (U8S8): signed activations are slower than float on x86.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from export import conversions
 from export.artifact import ExportSpec, Image, Prepared
 from export.errors import ExportError
 
@@ -22,8 +26,9 @@ SUFFIX = ".onnx"
 RUNTIME = "onnxruntime"
 RUNTIME_MODULE = "onnxruntime"
 _CARD = "edgepress"
-_INPUT, _OUTPUT = "image", "enlarged"
+_INPUT, _OUTPUT = "image", "output"
 _OPSET = 18
+_TOLERANCE = 1e-3  # of the peak; a graph that holds its example's size is off by far more
 
 
 def write(spec: ExportSpec, path: Path) -> None:
@@ -39,23 +44,91 @@ def write(spec: ExportSpec, path: Path) -> None:
 
 
 def write_float(spec: ExportSpec, path: Path) -> None:
-    """The float32 graph with dynamic height and width."""
+    """The float32 graph: of any height and width where possible, else of the declared size.
+
+    A network that came as an ONNX file is taken as it is.
+    """
+    if spec.graph is not None:
+        shutil.copyfile(spec.graph, path)
+        return
+    card = spec.card
+    settings = ("onnx", spec.input_size, spec.free_size, card.channels, card.unit)
+    conversions.once(spec.module, settings, path, lambda: _convert(spec, path))
+
+
+def _convert(spec: ExportSpec, path: Path) -> None:
+    if not (spec.free_size and _export_free(spec, path)):
+        _export(spec, path, spec.input_size, None)
+
+
+def _export(spec: ExportSpec, path: Path, size: tuple[int, int], open_sides: Any) -> None:
     import torch
 
-    height, width = (torch.export.Dim(name, min=4, max=16384) for name in ("height", "width"))
     program = torch.onnx.export(
         spec.module,
-        (torch.zeros(1, spec.card.channels, 64, 48),),
+        (torch.zeros(1, spec.card.channels, *size),),
         dynamo=True,
         opset_version=_OPSET,
-        dynamic_shapes=({2: height, 3: width},),
+        dynamic_shapes=open_sides,
         input_names=[_INPUT],
         output_names=[_OUTPUT],
+        custom_translation_table=_translations(),
         verbose=False,
     )
     if program is None:
         raise ExportError(f"onnx: torch exported nothing for {spec.card.model}")
     program.save(str(path))
+
+
+def _translations() -> dict[Any, Any]:
+    """Operators that torch's exporter lacks, in terms of ONNX."""
+    import torch
+    from onnxscript import opset18
+
+    op: Any = opset18
+
+    def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
+        """By TopK of all elements, which breaks ties by the index, as a stable sort does."""
+        count = op.Reshape(op.Gather(op.Shape(x), op.Constant(value_int=dim)), op.Constant(value_ints=[1]))
+        return op.TopK(x, count, axis=dim, largest=int(descending), sorted=1)
+
+    return {torch.ops.aten.sort.stable: sort}
+
+
+def _export_free(spec: ExportSpec, path: Path) -> bool:
+    """Whether the file could be written with height and width open, and is right at another size."""
+    import torch
+
+    unit = spec.card.unit
+    size = (-(-64 // unit) * unit, -(-96 // unit) * unit)
+    if size[0] == size[1]:
+        size = (size[0], size[1] + unit)
+    named = {2 + k: torch.export.Dim(name, min=4, max=16384) for k, name in enumerate(("height", "width"))}
+    attempts = [({2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)]
+    if unit == 1:
+        attempts.insert(0, (named,))
+    for open_sides in attempts:
+        try:
+            _export(spec, path, size, open_sides)
+            if _right_at(path, spec, (size[0] + 2 * unit, size[1] - unit)):
+                return True
+        except Exception as error:  # the exporter raises anything for shapes it cannot keep open
+            print(f"edgepress: height and width cannot stay open: {error}")  # noqa: T201  (to conversion.log)
+    return False
+
+
+def _right_at(path: Path, spec: ExportSpec, size: tuple[int, int]) -> bool:
+    import torch
+
+    session = _OnnxSession(path, 1)
+    if session.input_size is not None:
+        return False
+    image = np.random.default_rng(0).random((*size, spec.card.channels), np.float32)
+    with torch.inference_mode():
+        expected = spec.module(torch.from_numpy(_nchw(image)))[0].permute(1, 2, 0).numpy()
+    output = session.run(image)
+    peak = max(1.0, float(np.abs(expected).max()))
+    return output.shape == expected.shape and float(np.abs(output - expected).max()) <= _TOLERANCE * peak
 
 
 def _quantize(plain: Path, path: Path, spec: ExportSpec) -> None:
@@ -65,11 +138,13 @@ def _quantize(plain: Path, path: Path, spec: ExportSpec) -> None:
     if spec.policy is None or not spec.calibration:
         raise ExportError("onnx int8: no calibration images; give --calibration DIR with at least one image")
     ready = plain.with_name("preprocessed.onnx")
-    quant_pre_process(str(plain), str(ready))
+    # symbolic shape inference gives up on some resizes and then leaves files in the current folder
+    quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+    name, size = _input(plain)
     quantize_static(
         str(ready),
         str(path),
-        _reader(spec.calibration),
+        _reader(spec.calibration if size is None else spec.inputs_of_size(size), name),
         quant_format=QuantFormat.QDQ,
         per_channel=spec.policy.granularity == "channel",
         activation_type=QuantType.QUInt8,
@@ -78,7 +153,13 @@ def _quantize(plain: Path, path: Path, spec: ExportSpec) -> None:
     )
 
 
-def _reader(images: Any) -> Any:
+def _input(path: Path) -> tuple[str, tuple[int, int] | None]:
+    """Name of the input, and its (height, width) unless these are open."""
+    session = _OnnxSession(path, 1)
+    return session.name, session.input_size
+
+
+def _reader(images: Any, name: str) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # the base class is untyped
@@ -90,13 +171,19 @@ def _reader(images: Any) -> Any:
         def get_next(self) -> dict[str, Any] | None:
             """The next input, None at the end."""
             image = next(self._left, None)
-            return None if image is None else {_INPUT: _nchw(image)}
+            return None if image is None else {name: _nchw(image)}
 
     return Reader()
 
 
 def _nchw(image: Image) -> Any:
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+
+
+def image_of(output: NDArray[np.float32]) -> Image:
+    """(1, C, H, W) as (H, W, C); (1, K) as (K,)."""
+    first = output[0]
+    return np.ascontiguousarray(first.transpose(1, 2, 0) if first.ndim == 3 else first.reshape(-1))
 
 
 def _sign(path: Path, card: str) -> None:
@@ -117,17 +204,16 @@ class _OnnxSession:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._name = self._session.get_inputs()[0].name
+        self.name = self._session.get_inputs()[0].name
         sides = self._session.get_inputs()[0].shape[2:4]
         self.input_size = (sides[0], sides[1]) if all(isinstance(n, int) for n in sides) else None
 
     def prepare(self, image: Image) -> Prepared:
-        feed = {self._name: _nchw(image)}
+        feed = {self.name: _nchw(image)}
         return lambda: self._session.run(None, feed)
 
     def run(self, image: Image) -> Image:
-        output = self._session.run(None, {self._name: _nchw(image)})[0]
-        return np.ascontiguousarray(output[0].transpose(1, 2, 0))
+        return image_of(self._session.run(None, {self.name: _nchw(image)})[0])
 
 
 def open(path: Path, threads: int) -> _OnnxSession:

@@ -64,7 +64,7 @@ class _OpenVinoSession:
     def run(self, image: Image) -> Image:
         request = self._model.create_infer_request()
         request.infer({0: _tensor(image)})
-        return np.ascontiguousarray(request.get_output_tensor(0).data[0].transpose(1, 2, 0))
+        return onnx.image_of(request.get_output_tensor(0).data)
 
 
 def _tensor(image: Image) -> Any:

@@ -1,22 +1,25 @@
 """TFLite: litert-torch writes it, ai-edge-quantizer quantizes it, ai-edge-litert (XNNPACK) runs it.
 
-NHWC in and out; an int8 file takes and gives int8.  PixelShuffle becomes one DEPTH_TO_SPACE, after which the
-file can be resized, so images of any size run without padding.
+NHWC in and out, or NCHW on request; an int8 file takes and gives int8.  PixelShuffle becomes one DEPTH_TO_SPACE,
+after which the file can be resized, so images of any size run without padding.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export import tflite_graph
-from export.artifact import ExportSpec, Image, Prepared
+from export import conversions, tflite_graph
+from export.artifact import Card, ExportSpec, Image, Prepared
 from export.errors import ExportError
 from export.quiet import native_output_to
 
@@ -26,49 +29,91 @@ SUFFIX = ".tflite"
 RUNTIME = "ai-edge-litert"
 RUNTIME_MODULE = "ai_edge_litert.interpreter"
 _SIGNATURE = "serving_default"
+_TOLERANCE = 1e-3  # of the peak; a graph that holds its example's size is off by far more
 
 
 def write(spec: ExportSpec, path: Path) -> None:
     """Convert, quantize where the policy says so, simplify, declare the size, sign."""
-    calibration = spec.calibration if spec.policy is not None else ()
-    height, width = calibration[0].shape[:2] if calibration else spec.input_size
-    _convert(spec, (height, width), path)
+    if spec.policy is not None and not spec.calibration:
+        raise ExportError("tflite int8: no calibration images; give --calibration DIR with at least one image")
+    size = _calibration_size(spec)
+    _convert(spec, size, path)
+    free = _right_at_another_size(spec, path, size)
+    if size != spec.input_size and not free:
+        size = spec.input_size
+        _convert(spec, size, path)
     if spec.policy is not None:
         path.write_bytes(_quantized(path, spec))
     tflite_graph.fuse_pixel_shuffle(path)
-    if (height, width) != spec.input_size and not tflite_graph.resize_input(path, *spec.input_size):
-        _convert_at_size(spec, path)
-    tflite_graph.write_card(path, spec.card.to_json())
+    if size != spec.input_size and not tflite_graph.resize_input(path, *spec.input_size, spec.card.unit):
+        raise ExportError(f"tflite: {spec.card.model} cannot be declared at {spec.input_size}; give --input-size")
+    tflite_graph.write_card(path, replace(spec.card, fixed_size=not free).to_json())
+
+
+def _calibration_size(spec: ExportSpec) -> tuple[int, int]:
+    """That of the calibration inputs, where the network takes it: smaller graphs calibrate faster."""
+    if spec.policy is None or not spec.free_size or spec.card.layout != "nhwc":
+        return spec.input_size
+    height, width = spec.calibration[0].shape[:2]
+    return spec.input_size if height % spec.card.unit or width % spec.card.unit else (height, width)
+
+
+def _right_at_another_size(spec: ExportSpec, path: Path, size: tuple[int, int]) -> bool:
+    """Whether the float32 graph, once simplified, can be resized and then still gives the network's values."""
+    import torch
+
+    if not spec.free_size or spec.card.layout != "nhwc":
+        return False
+    unit = spec.card.unit
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        copy = Path(scratch) / path.name
+        shutil.copyfile(path, copy)
+        tflite_graph.fuse_pixel_shuffle(copy)
+        if not tflite_graph.is_resizable(copy, unit):
+            return False
+        tflite_graph.write_card(copy, spec.card.to_json())
+        other = (size[0] + unit, max(size[1] - 2 * unit, unit))
+        image = np.random.default_rng(0).random((*other, spec.card.channels), np.float32)
+        try:
+            with torch.inference_mode():
+                x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))
+                expected = spec.module(x)[0].permute(1, 2, 0).numpy()
+            output = _TFLiteSession(copy, 1).run(image)
+        except Exception:  # the network or the runtime takes its own size only
+            return False
+    peak = max(1.0, float(np.abs(expected).max()))
+    return output.shape == expected.shape and float(np.abs(output - expected).max()) <= _TOLERANCE * peak
 
 
 def _convert(spec: ExportSpec, size: tuple[int, int], path: Path) -> None:
+    """The float32 graph at a size, as the converter writes it."""
+    settings = ("tflite", size, spec.card.layout, spec.card.channels, spec.card.classes is None)
+    conversions.once(spec.module, settings, path, lambda: _converted(spec, size, path))
+
+
+def _converted(spec: ExportSpec, size: tuple[int, int], path: Path) -> None:
     import litert_torch
     import torch
 
-    example = torch.zeros(1, *size, spec.card.channels)
-    module = litert_torch.to_channel_last_io(spec.module, args=[0], outputs=[0]).eval()
+    example = torch.zeros(1, spec.card.channels, *size)
+    module = spec.module
+    if spec.card.layout == "nhwc":
+        images_out = [] if spec.card.classes is not None else [0]
+        module = litert_torch.to_channel_last_io(spec.module, args=[0], outputs=images_out).eval()
+        example = example.permute(0, 2, 3, 1).contiguous()
     litert_torch.convert(module, (example,)).export(str(path))
-
-
-def _convert_at_size(spec: ExportSpec, path: Path) -> None:
-    """For graphs that hold their size: convert at the declared size, with calibration inputs mirrored to fit."""
-    _convert(spec, spec.input_size, path)
-    path.write_bytes(_quantized(path, spec))
-    tflite_graph.fuse_pixel_shuffle(path)
 
 
 def _quantized(path: Path, spec: ExportSpec) -> bytes:
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
-    if spec.policy is None or not spec.calibration:
-        raise ExportError("tflite int8: no calibration images; give --calibration DIR with at least one image")
     rules = recipe.static_wi8_ai8()
-    if spec.policy.granularity == "tensor":
+    if spec.policy is not None and spec.policy.granularity == "tensor":
         for rule in rules:
             rule["op_config"]["weight_tensor_config"]["granularity"] = qtyping.QuantGranularity.TENSORWISE
-    name, height, width = _input(path)
-    feed = [{name: _mirrored(image, height, width)[None]} for image in spec.calibration]
+    name, size = _input(path, spec.card.layout)
+    feed = [{name: _tensor(image, spec.card.layout)} for image in spec.inputs_of_size(size)]
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(rules)
     # the tool's own default is a moving average, which lets the last images decide and clips the first ones
@@ -79,19 +124,29 @@ def _quantized(path: Path, spec: ExportSpec) -> bytes:
     return bytes(tool.quantize(ranges.get_model_qsvs()).quantized_model)
 
 
-def _input(path: Path) -> tuple[str, int, int]:
+def _input(path: Path, layout: str) -> tuple[str, tuple[int, int]]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
     (name,) = interpreter.get_signature_list()[_SIGNATURE]["inputs"]
-    shape = interpreter.get_input_details()[0]["shape"]
-    return name, int(shape[1]), int(shape[2])
+    return name, _sides(interpreter.get_input_details()[0]["shape"], layout)
 
 
-def _mirrored(image: Image, height: int, width: int) -> Image:
-    """The image cut, or mirrored on, to a size."""
-    extra = [(0, max(0, height - image.shape[0])), (0, max(0, width - image.shape[1])), (0, 0)]
-    return np.pad(image, extra, mode="symmetric")[:height, :width].astype(np.float32)
+def _sides(shape: Sequence[int], layout: str) -> tuple[int, int]:
+    """(height, width) of a 4-D shape."""
+    first = 1 if layout == "nhwc" else 2
+    return int(shape[first]), int(shape[first + 1])
+
+
+def _tensor(image: Image, layout: str) -> Image:
+    return np.ascontiguousarray((image if layout == "nhwc" else image.transpose(2, 0, 1))[None], np.float32)
+
+
+def _layout(card: Card | None, shape: Sequence[int]) -> str:
+    """The order that the file's card states; of a file of others, where the few channels are."""
+    if card is not None:
+        return card.layout
+    return "nchw" if shape[1] in (1, 3) and shape[3] not in (1, 3) else "nhwc"
 
 
 class _TFLiteSession:
@@ -103,7 +158,14 @@ class _TFLiteSession:
         self._path, self._threads = path, threads
         self._ready: OrderedDict[tuple[int, int], Any] = OrderedDict()
         declared = self._interpreter(None).get_input_details()[0]["shape"]
-        self.input_size = None if tflite_graph.is_resizable(path) else (int(declared[1]), int(declared[2]))
+        if len(declared) != 4:
+            raise ExportError(f"{path}: its input has shape {tuple(declared)}, expected one image (1, H, W, C)")
+        text = tflite_graph.read_card(path)
+        card = Card.from_json(text, path) if text is not None else None
+        self._order = _layout(card, declared)
+        fixed = self._order != "nhwc" or (card is not None and card.fixed_size)
+        free = not fixed and tflite_graph.is_resizable(path, card.unit if card is not None else 1)
+        self.input_size = None if free else _sides(declared, self._order)
 
     def _interpreter(self, shape: tuple[int, ...] | None) -> Any:
         from ai_edge_litert.interpreter import Interpreter
@@ -120,7 +182,7 @@ class _TFLiteSession:
         if self.input_size is not None and size != self.input_size:
             raise ExportError(f"{self._path}: takes {self.input_size} only, got {size}; run it tiled")
         if size not in self._ready:
-            self._ready[size] = self._interpreter(image.shape)
+            self._ready[size] = self._interpreter(_tensor(image, self._order).shape[1:])
             while len(self._ready) > self._KEPT:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(size)
@@ -129,7 +191,7 @@ class _TFLiteSession:
     def prepare(self, image: Image) -> Prepared:
         interpreter = self._at(image)
         details = interpreter.get_input_details()[0]
-        interpreter.set_tensor(details["index"], _encode(image[None], details))
+        interpreter.set_tensor(details["index"], _encode(_tensor(image, self._order), details))
         invoke: Prepared = interpreter.invoke
         return invoke
 
@@ -138,7 +200,9 @@ class _TFLiteSession:
         interpreter = self._at(image)
         details = interpreter.get_output_details()[0]
         output: Image = _decode(interpreter.get_tensor(details["index"]), details)[0]
-        return output
+        if output.ndim != 3:
+            return output.reshape(-1)
+        return output if self._order == "nhwc" else np.ascontiguousarray(output.transpose(1, 2, 0))
 
 
 def _encode(values: NDArray[np.float32], details: Mapping[str, Any]) -> NDArray[Any]:

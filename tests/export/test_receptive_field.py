@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.models.span import Span
-from export.receptive_field import radius
+from export.receptive_field import Reach, radius, reach
 
 
 def conv(side: int, dilation: int = 1) -> nn.Conv2d:
@@ -85,3 +85,49 @@ def test_an_output_that_does_not_depend_on_the_input_has_none() -> None:
             return torch.zeros_like(x)
 
     assert radius(Constant(), 3, 1) is None
+
+
+class Striding(nn.Module):
+    """Down by 2, up by nearest: exact on even positions only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(nn.functional.interpolate(self.down(x), scale_factor=2.0, mode="nearest"))[
+            ..., : x.shape[2], : x.shape[3]
+        ]
+
+
+class Resizing(nn.Module):
+    """Shrinks to a quarter and resizes back to the image's size: where a pixel lands depends on that size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = nn.functional.max_pool2d(x, 7, 3)
+        return x * torch.sigmoid(nn.functional.interpolate(small, x.shape[2:], mode="bilinear"))
+
+
+def test_reach_of_a_plain_network_is_its_radius_on_every_pixel() -> None:
+    assert reach(nn.Sequential(conv(3), nn.ReLU(), conv(5)), 3, 1) == Reach(3, 1)
+    assert reach(Span(4, 2).eval(), 3, 2) == Reach(21, 1)
+
+
+def test_reach_of_a_strided_network_needs_tiles_on_its_grid() -> None:
+    found = reach(Striding(), 3, 1)
+    assert found.step == 2 and found.halo is not None and found.halo >= 3
+
+
+def test_a_network_that_resizes_to_its_input_has_no_radius() -> None:
+    assert reach(Resizing(), 3, 1).halo is None
+
+
+def test_a_unit_is_kept_by_the_probe_and_its_radius_holds_for_every_position() -> None:
+    module = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 48, 3, padding=1), nn.PixelShuffle(4))
+    found = reach(module, 3, 1, unit=4)
+    assert found.step == 4 and found.halo is not None and 7 <= found.halo <= 11  # 4 + 3 at the cell's far corner
+
+
+def test_reach_of_global_pooling_is_the_whole_image(averaging: nn.Module) -> None:
+    assert reach(averaging, 3, 2) == Reach(None, 1)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 
 from export import formats, tflite_graph
-from export.artifact import ExportSpec, Image
+from export.artifact import Card, ExportSpec, Image
+from export.parity import compare
+from export.torch_session import TorchSession
 
 SIDE = 8
 CASES = {"x2": (2, 3), "x3": (3, 1), "x4": (4, 2)}
@@ -49,6 +51,7 @@ def unfused(
                 patch.setattr(tflite_graph, "fuse_pixel_shuffle", lambda path: 0)
                 spec = make_spec(module.eval(), dtype, input_size=(SIDE, SIDE))
                 formats.write("tflite", spec, folder, path.stem)
+            tflite_graph.write_card(path, spec.card.to_json())  # it will be free of its size once fused
         return path
 
     return write
@@ -225,9 +228,10 @@ def test_a_card_replaces_the_earlier_one_and_changes_no_bit_of_the_output(
 ) -> None:
     path = Path(shutil.copy(plain_file("tflite"), tmp_path))
     before = run(path, picture(16, 20))
-    tflite_graph.write_card(path, "the first card")
-    tflite_graph.write_card(path, "the second, ä")
-    assert tflite_graph.read_card(path) == "the second, ä"
+    first, second = (Card(name, 1, 3, 2, "float32").to_json() for name in ("first", "second"))
+    tflite_graph.write_card(path, first)
+    tflite_graph.write_card(path, second)
+    assert tflite_graph.read_card(path) == second
     assert np.array_equal(run(path, picture(16, 20)), before)
 
 
@@ -255,3 +259,16 @@ def test_a_file_without_a_card_has_none(plain_file: Callable[..., Path], tmp_pat
     path = edit(plain_file("tflite"), tmp_path / "foreign.tflite", lambda model: setattr(model, "metadata", None))
     assert tflite_graph.read_card(path) is None
     assert formats.read_card(path) is None
+
+
+def test_a_shuffle_after_a_grouped_convolution_is_left_alone(
+    make_spec: Callable[..., ExportSpec], picture: Callable[..., Image], tmp_path: Path
+) -> None:
+    """Its output channels cannot change places: each reads its own group of inputs."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, padding=1, groups=2), nn.PixelShuffle(2)).eval()
+    spec = make_spec(module, "float32", scale=2, halo=1)
+    path = formats.write("tflite", spec, tmp_path, "grouped").path(tmp_path)
+    assert "DEPTH_TO_SPACE" not in tflite_graph.operators(path)
+    image = picture(16, 20)
+    assert compare(run(path, image), TorchSession(module).run(image)).as_float

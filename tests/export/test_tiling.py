@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from export import formats
 from export.artifact import Image, Prepared
 from export.errors import ExportError
-from export.tiling import MAX_TILE, Tile, enlarge, plan
+from export.tiling import MAX_TILE, WHOLE_PIXELS, Tile, enlarge, plan
 
 
 class BoxSum:
@@ -167,17 +167,49 @@ def test_a_global_network_of_fixed_size_takes_that_size() -> None:
 
 
 @pytest.mark.parametrize("size", [(15, 17), (14, 18), (40, 40), (10, 40)])
-def test_a_global_network_of_fixed_size_refuses_other_sizes(size: tuple[int, int]) -> None:
-    with pytest.raises(ExportError, match=r"whole image cannot run .* export it at that size"):
-        enlarge(GlobalSum(radius=1, input_size=(14, 17)), whole_numbers(*size), 1, None)
+def test_a_global_network_of_fixed_size_runs_other_sizes_in_overlapping_tiles(size: tuple[int, int]) -> None:
+    session = BoxSum(radius=1, input_size=(14, 17))  # local, so that the overlap of 3 makes it exact
+    image = whole_numbers(*size)
+    output = enlarge(session, image, 1, None)
+    assert output.shape == image.shape and set(session.seen) == {(14, 17)}
+    if size[0] >= 14:
+        assert np.array_equal(output, BoxSum(radius=1).run(image))
 
 
-def test_a_global_tflite_file_refuses_other_sizes(averaging_tflite: Path, picture: Callable[..., Image]) -> None:
+def test_a_global_network_on_an_image_too_large_for_one_piece_is_tiled() -> None:
+    session = BoxSum(radius=1)
+    tall = whole_numbers(WHOLE_PIXELS // 64 + 8, 64)
+    assert np.array_equal(enlarge(session, tall, 1, None), BoxSum(radius=1).run(tall))
+    assert all(h <= MAX_TILE[0] and w <= MAX_TILE[1] for h, w in session.seen)
+
+
+class Blocks(BoxSum):
+    """The mean over cells of 4 x 4 pixels, then a box sum: takes multiples of 4 and is exact on its own grid only."""
+
+    def run(self, image: Image) -> Image:
+        assert image.shape[0] % 4 == 0 and image.shape[1] % 4 == 0
+        cells = image.reshape(image.shape[0] // 4, 4, -1, 4, image.shape[2]).sum((1, 3))
+        return super().run(cells.repeat(4, 0).repeat(4, 1))
+
+
+@given(st.integers(1, 15), st.integers(1, 15), st.integers(6, 10), st.integers(6, 10))
+def test_tiles_of_a_network_with_a_unit_start_on_its_grid(height: int, width: int, tall: int, wide: int) -> None:
+    session, image = Blocks(radius=2), whole_numbers(4 * height, 4 * width)
+    assert np.array_equal(enlarge(session, image, 1, 5, (4 * tall, 4 * wide), unit=4), session.run(image))
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_sides_that_are_no_multiple_of_the_unit_are_mirrored_on_and_cut_again(height: int, width: int) -> None:
+    session, image = Blocks(radius=2), whole_numbers(height, width)
+    full = np.pad(image, [(0, -height % 4), (0, -width % 4), (0, 0)], "symmetric")
+    assert np.array_equal(enlarge(session, image, 1, 5, (24, 28), unit=4), session.run(full)[:height, :width])
+
+
+def test_a_global_tflite_file_runs_other_sizes_in_tiles(averaging_tflite: Path, picture: Callable[..., Image]) -> None:
     session = formats.open_file(averaging_tflite, 1)
     assert session.input_size == (16, 20)
     assert enlarge(session, picture(16, 20), 2, None).shape == (32, 40, 3)
-    with pytest.raises(ExportError, match="cannot run 17x20 through a file of"):
-        enlarge(session, picture(17, 20), 2, None)
+    assert enlarge(session, picture(17, 20), 2, None).shape == (34, 40, 3)
     with pytest.raises(ExportError, match=r"takes \(16, 20\) only, got \(17, 20\)"):
         session.run(picture(17, 20))
 

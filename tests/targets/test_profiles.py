@@ -62,6 +62,7 @@ FITS = Facts(
     operators={"CONV_2D": 3, "ADD": 1},
     peak_memory_bytes=2000,
     latency_ms=50.0,
+    input_size=(180, 320),
     host="aarch64",
     quality=31.0,
     float_quality=32.0,
@@ -289,6 +290,29 @@ def test_latency_on_another_architecture_is_unknown(tmp_path: Path, latency: flo
     finding = found(but(host="x86_64", latency_ms=latency), board(tmp_path))["latency"]
     assert finding.status == "unknown"
     assert "Some SoC" in finding.note
+
+
+def test_latency_is_judged_at_the_size_that_was_timed(tmp_path: Path) -> None:
+    """A classifier's own size, or what --input-size asked for, not the profile's."""
+    finding = found(but(input_size=(32, 48), latency_ms=51.0), board(tmp_path))["latency"]
+    assert finding.status == "fail"
+    assert finding.expected == "at most 50 ms for 48x32"
+    assert found(FITS, board(tmp_path))["latency"].expected == "at most 50 ms for 320x180"
+
+
+def test_per_cent_are_judged_and_named_as_such() -> None:
+    facts = but(quality=9.0, float_quality=90.0, floor_quality=10.0, unit="%")
+    (finding,) = [f for f in check(facts, profiles.load("mobile")).findings if f.what == "quality"]
+    assert finding.status == "fail"
+    assert finding.found == "9.00 %, 81.00 % below the network"
+    (good,) = [
+        f
+        for f in check(
+            but(quality=89.0, float_quality=90.0, floor_quality=10.0, unit="%"), profiles.load("mobile")
+        ).findings
+        if f.what == "quality"
+    ]
+    assert good.status == "pass"
 
 
 def test_operator_off_a_slow_device_is_unknown(tmp_path: Path) -> None:
