@@ -15,10 +15,7 @@ Tree::
 A message says what was found, where, what was expected and what to do.
 """
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
-from targets.errors import EdgepressError
+from targets.errors import EdgepressError, nearest
 
 __all__ = [
     "CompressError",
@@ -53,15 +50,3 @@ class RecipeError(CompressError):
 
 class RunFolderError(CompressError):
     """A run folder that is taken, belongs to another run, or is damaged."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ``did you mean 'mobile'? known: desktop, mobile``.
-
-    >>> nearest("moble", ["desktop", "mobile"])
-    "did you mean 'mobile'? known: desktop, mobile"
-    """
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known: {', '.join(names) or 'none'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,21 +23,26 @@ class Limits:
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
-    psnr_drop_db: Annotated[float, pydantic.Field(ge=0)] = 0.02
-    """Mean PSNR."""
-    worst_image_drop_db: Annotated[float, pydantic.Field(ge=0)] = 0.10
-    """Each image's own PSNR, so that one picture cannot break unseen behind the mean."""
+    mean_drop: Annotated[float, pydantic.Field(ge=0)] = 0.02
+    """Of the mean score, dB or points."""
+    worst_item_drop: Annotated[float, pydantic.Field(ge=0)] = 0.10
+    """Of each image's (or class's) own score, so that none can break unseen behind the mean."""
     bytes_growth_ratio: Annotated[float, pydantic.Field(ge=0)] = 0.02
     """File size, relative."""
+
+
+_VERSION = 2
+_LIMITS = {"dB": Limits(), "%": Limits(mean_drop=0.3, worst_item_drop=3.0)}
+"""What a fresh baseline allows, by the unit of its scores."""
 
 
 @dataclass(frozen=True)
 class FileBaseline:
     """What a file reached."""
 
-    psnr: float
-    images: dict[str, float]
-    """PSNR of each image by name."""
+    mean: float
+    items: dict[str, float]
+    """Score of each image, or class, by name."""
     file_bytes: Annotated[int, pydantic.Field(ge=1)]
 
 
@@ -73,10 +79,12 @@ class Finding:
 def write_baseline(result: Result, path: Path) -> None:
     """Make a baseline of a run."""
     files = {
-        f.artifact.name: FileBaseline(f.scores.psnr, {i.name: i.psnr for i in f.scores.images}, f.artifact.file_bytes)
+        f.artifact.name: FileBaseline(f.scores.mean, {i.name: i.value for i in f.scores.items}, f.artifact.file_bytes)
         for f in result.files
     }
-    baseline = Baseline(1, f"{result.network}-x{result.scale}", result.profile.name, result.float32.protocol, files)
+    limits = _LIMITS.get(result.floor.unit, Limits())
+    name = f"{result.network}-x{result.scale}"
+    baseline = Baseline(_VERSION, name, result.profile.name, result.float32.protocol, files, limits)
     atomic_write(path, pydantic.TypeAdapter(Baseline).dump_json(baseline, indent=1) + b"\n")
 
 
@@ -87,6 +95,7 @@ def load_baseline(path: Path) -> Baseline:
         UsageError: missing, damaged, or of another version.
     """
     try:
+        _check_version(path)
         baseline = pydantic.TypeAdapter(Baseline).validate_json(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"baseline {path}: no such file; make one with --write-baseline {path}") from None
@@ -96,9 +105,20 @@ def load_baseline(path: Path) -> Baseline:
         raise UsageError(
             f"baseline {path}: {where or 'file'}: {first['msg']}; make it anew with --write-baseline"
         ) from None
-    if baseline.edgepress_baseline != 1:
-        raise UsageError(f"baseline {path}: version {baseline.edgepress_baseline}, this program reads 1")
     return baseline
+
+
+def _check_version(path: Path) -> None:
+    """Before anything else, so that an old file is not called damaged."""
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError:
+        return  # said better by whoever reads it next
+    found = values.get("edgepress_baseline") if isinstance(values, dict) else None
+    if isinstance(found, int) and found != _VERSION:
+        raise UsageError(
+            f"baseline {path}: version {found}, this program reads {_VERSION}; make it anew with --write-baseline"
+        )
 
 
 def compare(result: Result, baseline: Baseline) -> list[Finding]:
@@ -125,19 +145,19 @@ def compare(result: Result, baseline: Baseline) -> list[Finding]:
 
 
 def _file(name: str, file: FileResult, before: FileBaseline, limits: Limits) -> list[Finding]:
-    images = {i.name: i.psnr for i in file.scores.images}
-    if images.keys() != before.images.keys():
-        odd = sorted(images.keys() ^ before.images.keys())
-        raise UsageError(f"not comparable: other images than in the baseline, e.g. {odd[0]}")
-    drop = before.psnr - file.scores.psnr
-    worst = max(images, key=lambda i: before.images[i] - images[i])
-    worst_drop = before.images[worst] - images[worst]
+    items = {i.name: i.value for i in file.scores.items}
+    if items.keys() != before.items.keys():
+        odd = sorted(items.keys() ^ before.items.keys())
+        raise UsageError(f"not comparable: other images or classes than in the baseline, e.g. {odd[0]}")
+    drop, unit = before.mean - file.scores.mean, file.scores.unit
+    worst = max(items, key=lambda i: before.items[i] - items[i])
+    worst_drop = before.items[worst] - items[worst]
     growth = file.artifact.file_bytes / before.file_bytes - 1
     return [
         _finding(
-            name, "mean PSNR drop dB", drop, limits.psnr_drop_db, f"{before.psnr:.2f} -> {file.scores.psnr:.2f} dB"
+            name, f"mean drop {unit}", drop, limits.mean_drop, f"{before.mean:.2f} -> {file.scores.mean:.2f} {unit}"
         ),
-        _finding(name, "worst image drop dB", worst_drop, limits.worst_image_drop_db, worst),
+        _finding(name, f"worst drop {unit}", worst_drop, limits.worst_item_drop, worst),
         _finding(name, "size growth", growth, limits.bytes_growth_ratio, f"{file.artifact.file_bytes} bytes"),
     ]
 

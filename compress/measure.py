@@ -8,38 +8,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.bicubic import upscale
 from compress.errors import CompressError
-from compress.evaluate import to_uint8
+from compress.methods.reparameterize import mergeable
 from compress.network import Network
 from compress.progress import Reporter
 from compress.run_folder import RunFolder
-from compress.task import Scores, Task
+from compress.task import Run, Scores, Task
 from export import formats, tiling, timing
-from export.artifact import Artifact, Session
+from export.artifact import Artifact, Session, cut_to
 from export.parity import Parity, compare
+from export.receptive_field import Reach
 from export.timing import Host, Latency
 from export.torch_session import TorchSession
-from targets.profile import TargetProfile
 
-__all__ = ["Bicubic", "Measurer", "Timings"]
+__all__ = ["MERGE_TOLERANCE", "Measurer", "Merge", "Seam", "Timings", "through"]
+
+MERGE_TOLERANCE = 1e-5
+"""Largest change, of the output's peak, that merging blocks may make: float32 rounding."""
 
 
-class Bicubic:
-    """The baseline, as a session."""
-
-    input_size: tuple[int, int] | None = None
-
-    def __init__(self, scale: int) -> None:
-        self._scale = scale
-
-    def prepare(self, image: NDArray[np.float32]) -> Callable[[], object]:
-        """A call that enlarges this image."""
-        return lambda: self.run(image)
-
-    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(h, w, 3) in [0, 1] to (scale*h, scale*w, 3)."""
-        return upscale(to_uint8(image), self._scale).astype(np.float32) / np.float32(255.0)
+def through(session: Session, network: Network, reach: Reach) -> Run:
+    """A session as a function of inputs of any size: in tiles for images, as it is for a classifier."""
+    if network.classes is not None:
+        return session.run
+    if session.input_size is None and network.input_size is not None:
+        session = tiling.FixedSize(session, network.input_size)
+    return lambda image: tiling.enlarge(session, image, network.scale, reach.halo, unit=reach.step)
 
 
 @dataclass(frozen=True)
@@ -52,59 +46,150 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """What merging re-parameterisable blocks did."""
+
+    blocks: int
+    max_abs: float
+    """Largest difference between the merged network and the one given, relative to the peak of the output."""
+
+
+@dataclass(frozen=True)
+class Seam:
+    """What cutting an image into tiles costs a network that looks at the whole of it."""
+
+    psnr_db: float
+    """Of the tiled output against that of the whole image, both in torch."""
+    max_abs: float
+    height: int
+    width: int
+    tile: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Measurer:
     """Measures networks and files on one task, and keeps what it measured in a run folder."""
 
     task: Task
-    scale: int
-    halo: int | None
+    network: Network
+    reach: Reach
     threads: int
     folder: RunFolder
     reporter: Reporter
 
-    def scores(self, name: str, session: Callable[[], Session], halo: int | None) -> Scores:
-        """Scores on the task's images, run whole or in tiles of the halo given."""
+    def through(self, session: Session) -> Run:
+        """A session as a function of inputs of any size."""
+        return through(session, self.network, self.reach)
 
+    def floor(self) -> Scores:
+        """Scores of what the network must beat."""
+        return self._scores(self.task.floor_name, self.task.floor)
+
+    def scores(self, name: str, session: Callable[[], Session]) -> Scores:
+        """Scores on the task's images."""
+        return self._scores(name, lambda update: self.task.judge(self.through(session()), update))
+
+    def _scores(self, name: str, judge: Callable[[Callable[[int], None]], Scores]) -> Scores:
         def work() -> Scores:
-            opened = session()
-            with self.reporter.bar(f"scoring {name}", len(self.task.evaluation)) as update:
-                return self.task.judge(lambda image: tiling.enlarge(opened, image, self.scale, halo), update)
+            with self.reporter.bar(f"scoring {name}", self.task.size) as update:
+                return judge(update)
 
         scores = self.folder.once(f"scores-{name}", Scores, work)
-        self.reporter.line(f"  {name:<17} {scores.psnr:6.2f} dB")
+        self.reporter.line(f"  {name:<17} {scores.mean:6.2f} {scores.unit}")
         return scores
 
     def file_scores(self, artifact: Artifact) -> Scores:
         """Scores of a file, through its own runtime."""
         path = artifact.path(self.folder.root)
-        return self.scores(artifact.name, lambda: formats.open_file(path, self.threads), self.halo)
+        return self.scores(artifact.name, lambda: formats.open_file(path, self.threads))
+
+    def merge(self, deploy: Network) -> Merge | None:
+        """The network's blocks merged, against the network given; None where nothing was merged.
+
+        Raises:
+            CompressError: the merge changed the values by more than rounding.
+        """
+        if deploy.module is self.network.module or not mergeable(self.network.module):
+            return None
+
+        def work() -> Merge:
+            image = self._sample()
+            given, merged = (TorchSession(n.module).run(image) for n in (self.network, deploy))
+            found = compare(merged, given)
+            return Merge(mergeable(self.network.module), found.max_abs / found.peak)
+
+        merge = self.folder.once("merge", Merge, work)
+        self.reporter.line(f"  merged {merge.blocks} blocks, largest difference {merge.max_abs:.1e} of the peak")
+        if merge.max_abs > MERGE_TOLERANCE:
+            raise CompressError(
+                f"merging {merge.blocks} blocks of {self.network.name} changed its output by {merge.max_abs:.1e} of "
+                f"the peak, expected at most {MERGE_TOLERANCE:.0e}; its merge() is wrong, please report the network"
+            )
+        return merge
+
+    def seam(self) -> Seam | None:
+        """What tiles cost on the first evaluation image.
+
+        None for a network whose tiles give the whole exactly, and for one of a fixed size, which has no whole.
+        """
+        if self.network.classes is not None or self.reach.halo is not None or self.network.input_size is not None:
+            return None
+
+        def work() -> Seam:
+            image = self._sample()
+            unit = self.reach.step
+            tile = tiling.round_up((max(image.shape[0] // 2, 64), max(image.shape[1] // 2, 64)), unit)
+            session = TorchSession(self.network.module)
+            whole = tiling.enlarge(session, image, self.network.scale, None, unit=unit)
+            fixed = tiling.FixedSize(session, tile)
+            found = compare(tiling.enlarge(fixed, image, self.network.scale, None, unit=unit), whole)
+            return Seam(found.psnr_db, found.max_abs, image.shape[0], image.shape[1], tile)
+
+        seam = self.folder.once("seam", Seam, work)
+        self.reporter.line(
+            f"  looks at the whole image: tiles of {seam.tile[0]}x{seam.tile[1]} give {seam.psnr_db:.1f} dB of it"
+        )
+        return seam
+
+    def _sample(self) -> NDArray[np.float32]:
+        """The first evaluation image, as large as one piece may be, its sides multiples of the unit."""
+        image = self.task.sample()
+        if self.network.classes is not None:
+            return image
+        if self.network.input_size is not None:
+            return cut_to(image, *self.network.input_size)
+        unit = self.reach.step
+        sides = [min(side, most) for side, most in zip(image.shape[:2], tiling.MAX_TILE, strict=True)]
+        height, width = (max(side // unit, 1) * unit for side in sides)
+        missing = [(0, max(0, height - image.shape[0])), (0, max(0, width - image.shape[1])), (0, 0)]
+        return np.ascontiguousarray(np.pad(image, missing, "symmetric")[:height, :width])
 
     def parity(self, artifact: Artifact, network: Network) -> Parity:
-        """The file against the network in torch, on the first evaluation image.
+        """The file against the network in torch, on the first evaluation image (or what a fixed size takes of it).
 
         Raises:
             CompressError: a float32 file that does not give the network's numbers.
         """
 
         def work() -> Parity:
-            image = self.task.evaluation[0].load()[0].astype(np.float32) / np.float32(255.0)
-            image = image[: tiling.MAX_TILE[0], : tiling.MAX_TILE[1]]
+            image = self._sample()
             session = formats.open_file(artifact.path(self.folder.root), self.threads)
-            output = tiling.enlarge(session, image, self.scale, self.halo)
-            return compare(output, TorchSession(network.module).run(image))
+            if session.input_size is not None:
+                image = cut_to(image, *session.input_size)
+            return compare(session.run(image), TorchSession(network.module).run(image))
 
         parity = self.folder.once(f"parity-{artifact.name}", Parity, work)
         if artifact.dtype == "float32" and not parity.as_float:
             raise CompressError(
-                f"{artifact.files[0]}: differs from the network by {parity.max_abs:.2g} on outputs in [0, 1], "
-                "expected at most 1e-4; the conversion is wrong, do not ship this file. Please report the network"
+                f"{artifact.files[0]}: differs from the network by {parity.max_abs:.2g} on outputs up to "
+                f"{parity.peak:.2g}, expected at most 1e-4 of that; the conversion is wrong, do not ship this file. "
+                "Please report the network"
             )
         return parity
 
-    def timings(self, artifacts: Sequence[Artifact], profile: TargetProfile, channels: int) -> Timings:
-        """Latency, in turn, at the profile's input size, and peak memory of each file."""
-        paths = [a.path(self.folder.root) for a in artifacts]
-        size = (profile.input.height, profile.input.width)
+    def timings(self, artifacts: Sequence[Artifact], size: tuple[int, int]) -> Timings:
+        """Latency, in turn, at an input size, and peak memory of each file."""
+        paths, channels = [a.path(self.folder.root) for a in artifacts], self.network.channels
 
         def work() -> Timings:
             host = timing.host()

@@ -11,25 +11,27 @@ from importlib import metadata
 from pathlib import Path
 
 import targets.profile
-from compress import __version__, recipe, report
-from compress.measure import Bicubic, Measurer
+from compress import __version__, recipe, report, source
+from compress.errors import UsageError
+from compress.measure import Measurer
+from compress.methods.reparameterize import Reparameterize
 from compress.network import Network
 from compress.options import Options
 from compress.progress import Reporter
-from compress.registry import MODELS
+from compress.registry import TASKS
 from compress.result import FileResult, Result, to_json
 from compress.run_folder import RunFolder
-from compress.task import TASKS, Task
+from compress.task import Task
 from compress.weights import sha256
-from export import formats, timing
-from export.artifact import Artifact, Card, ExportSpec
+from export import formats, tiling, timing
+from export.artifact import Artifact, Card, ExportSpec, cut_to
 from export.files import atomic_write
-from export.receptive_field import radius
+from export.receptive_field import Reach, reach
 from export.torch_session import TorchSession
 from targets.check import Facts, Verdict, check
 from targets.profile import TargetProfile
 
-__all__ = ["run", "specs_of", "write_one"]
+__all__ = ["input_size_of", "reach_of", "run", "specs_of", "write_one"]
 
 
 def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
@@ -41,26 +43,30 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     start = time.monotonic()
     profile = targets.profile.load(options.target)
     steps = recipe.load(options.recipe or profile.deploy.recipe)
-    network = MODELS[options.model](options.weights, options.scale)
-    task = TASKS[options.task](network.scale, options.data, options.calibration)
+    network = source.resolve(options.request)
+    task = TASKS[options.task or network.task](network, options.judged_on)
     inputs = _inputs(options, profile, steps, network, task)
     folder.remember(inputs)
-    reporter.line(f"{network.name} x{network.scale} for {profile.title}")
-    reporter.line(f"{len(task.evaluation)} images, protocol {task.protocol}")
+    reporter.line(f"{network.name} for {profile.title}")
+    reporter.line(f"{task.size} images, protocol {task.protocol}")
 
-    halo = radius(network.module, network.channels, network.scale)
+    reach = folder.once("reach", Reach, partial(reach_of, network))
+    size = input_size_of(network, reach, options.input_size or (profile.input.height, profile.input.width))
     threads = options.threads or min(profile.deploy.threads, timing.cores())
-    measurer = Measurer(task, network.scale, halo, threads, folder, reporter)
-    bicubic = measurer.scores("bicubic", lambda: Bicubic(network.scale), None)
-    float32 = measurer.scores("torch-float32", lambda: TorchSession(network.module), halo)
+    measurer = Measurer(task, network, reach, threads, folder, reporter)
+    floor = measurer.floor()
+    float32 = measurer.scores("torch-float32", lambda: TorchSession(network.module))
 
+    deploy = Reparameterize()(network, task)
+    merge = measurer.merge(deploy)
+    seam = measurer.seam()
     compressed = steps.apply(network, task)
     wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
-    specs = specs_of(compressed, task, (profile.input.height, profile.input.width), options.seed)
+    specs = specs_of(compressed, task, reach, size, options)
     artifacts = _write_files(specs, wanted, folder, reporter)
     parities = [measurer.parity(a, compressed) for a in artifacts]
     scores = [measurer.file_scores(a) for a in artifacts]
-    timings = measurer.timings(artifacts, profile, network.channels)
+    timings = measurer.timings(artifacts, size)
 
     rows = zip(artifacts, parities, scores, timings.latencies, timings.peak_memory_bytes, strict=True)
     result = Result(
@@ -68,10 +74,15 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
         profile=profile,
         recipe_toml=steps.to_toml(),
         network=network.name,
+        task=task.name,
+        metric=task.metric,
         scale=network.scale,
-        halo=halo,
+        halo=reach.halo,
         parameters=sum(p.numel() for p in compressed.module.parameters()),
-        bicubic=bicubic,
+        merge=merge,
+        seam=seam,
+        floor_name=task.floor_name,
+        floor=floor,
         float32=float32,
         files=tuple(FileResult(*row) for row in rows),
         verdict=Verdict(profile.name, ()),
@@ -81,27 +92,70 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
         peak_memory_bytes=timing.resident_peak(),
         seconds=time.monotonic() - start,
     )
-    result = replace(result, verdict=_verdict(result))
-    report.write(result, task, folder.root, reporter)
+    result = replace(result, verdict=_verdict(result, size))
+    report.write(result, task, network, folder.root, reporter)
     atomic_write(folder.root / "run.json", to_json(result))
     return result
 
 
-def specs_of(network: Network, task: Task, input_size: tuple[int, int], seed: int) -> list[ExportSpec]:
+def reach_of(network: Network) -> Reach:
+    """How images may be cut into tiles for a network; a classifier's are not.
+
+    Raises:
+        UsageError: it should take any size, and does not.
+    """
+    if network.classes is not None:
+        return Reach(None, 1)
+    try:
+        return reach(network.module, network.channels, network.scale, network.unit)
+    except Exception as error:  # a foreign network raises anything
+        if network.input_size is not None:
+            return Reach(None, 1)  # no other size than its own can be tried
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+        raise UsageError(
+            f"{network.name} does not run on images of every size that is a multiple of {network.unit} ({reason}); if "
+            "its sides must be multiples of a number, give the module an attribute `unit`, if it takes one size only, "
+            "input_size = (height, width)"
+        ) from error
+
+
+def input_size_of(network: Network, reach: Reach, wanted: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) that files declare: the network's own, or the one wanted, as multiples of the unit."""
+    return network.input_size or tiling.round_up(wanted, reach.step)
+
+
+def specs_of(
+    network: Network, task: Task, reach: Reach, input_size: tuple[int, int], options: Options
+) -> list[ExportSpec]:
     """What is to be written of a network: float32 and, where it carries a policy, int8."""
-    halo = radius(network.module, network.channels, network.scale)
-    plain = Card(network.name, network.scale, network.channels, halo, "float32")
-    specs = [ExportSpec(network.module, plain, input_size)]
+    plain = Card(
+        model=network.name,
+        scale=network.scale,
+        channels=network.channels,
+        halo=reach.halo,
+        dtype="float32",
+        task=task.name,
+        unit=reach.step,
+        classes=network.classes,
+        crop_share=network.crop_share,
+        layout=options.layout,
+    )
+    specs = [ExportSpec(network.module, plain, input_size, graph=network.graph)]
     if network.policy is not None:
-        crops = task.calibration_crops(network.policy.calibration_crops, network.policy.calibration_size, seed)
-        specs.append(ExportSpec(network.module, replace(plain, dtype="int8"), input_size, network.policy, crops))
+        side = tiling.round_up((network.policy.calibration_size,) * 2, reach.step)[0]
+        inputs = task.calibration_inputs(network.policy.calibration_crops, side, options.seed)
+        if network.input_size is not None:
+            inputs = [cut_to(image, *network.input_size) for image in inputs]
+        quantized = replace(plain, dtype="int8")
+        specs.append(ExportSpec(network.module, quantized, input_size, network.policy, inputs, network.graph))
     return specs
 
 
 def write_one(spec: ExportSpec, name: str, out: Path) -> Artifact:
     """One file of one format, written into a folder under its usual name."""
     card = spec.card
-    return formats.write(name, spec, out, f"{card.model}_x{card.scale}_{card.dtype}")
+    stem = f"{card.model}_x{card.scale}" if card.scale > 1 else card.model
+    return formats.write(name, spec, out, f"{stem}_{card.dtype}")
 
 
 def _write_files(
@@ -133,7 +187,7 @@ def _inputs(
         "edgepress": __version__,
         "profile": profile.model_dump(mode="json"),
         "recipe": steps.to_toml(),
-        "weights": {"path": str(network.weights.path), "sha256": network.weights.sha256},
+        "weights": {"path": str(network.weights.path or "random"), "sha256": network.weights.sha256},
         "images": {str(path): sha256(path) for path in task.files()},
     }
 
@@ -144,10 +198,9 @@ def _versions(wanted: Sequence[str]) -> dict[str, str]:
     return {"edgepress": __version__, "python": platform.python_version(), "system": platform.platform(), **found}
 
 
-def _verdict(result: Result) -> Verdict:
+def _verdict(result: Result, size: tuple[int, int]) -> Verdict:
     """The deployed file against the profile."""
     file = result.deployed
-    size = (result.profile.input.height, result.profile.input.width)
     facts = Facts(
         format=file.artifact.format,
         dtype=file.artifact.dtype,
@@ -155,10 +208,11 @@ def _verdict(result: Result) -> Verdict:
         operators=file.artifact.operators,
         peak_memory_bytes=file.peak_memory_bytes,
         latency_ms=file.latency.median_ms if (file.latency.height, file.latency.width) == size else None,
+        input_size=size,
         host=result.host.architecture,
-        quality=file.scores.psnr,
-        float_quality=result.float32.psnr,
-        floor_quality=result.bicubic.psnr,
-        unit="dB",
+        quality=file.scores.mean,
+        float_quality=result.float32.mean,
+        floor_quality=result.floor.mean,
+        unit=result.floor.unit,
     )
     return check(facts, result.profile)

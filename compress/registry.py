@@ -1,14 +1,16 @@
 """Name → thing, filled by the files of a folder being there."""
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from compress.errors import UsageError, nearest
-from compress.network import Method, ModelFactory, TrainableFactory
+from compress.network import Family, Method, Source, TaskFactory
 
-__all__ = ["METHODS", "MODELS", "TRAINABLE", "Registry"]
+__all__ = ["METHODS", "MODELS", "SOURCES", "TASKS", "Registry"]
 
 
 T = TypeVar("T")
@@ -64,11 +66,13 @@ class Registry(Generic[T]):
         return iter(sorted(self._scan()))
 
     def summary(self, name: str) -> str:
-        """The first line of the thing's docstring."""
-        doc = self[name].__doc__ or ""
-        return doc.strip().split("\n", 1)[0]
+        """What it is, in one line: its title, or the first line of its docstring."""
+        item = self[name]
+        doc = getattr(item, "title", None) or item.__doc__ or ""
+        return str(doc).strip().split("\n", 1)[0]
 
 
-MODELS: Registry[ModelFactory] = Registry("model", "compress.models")
+MODELS: Registry[Family] = Registry("model", "compress.models")
 METHODS: Registry[type[Method]] = Registry("method", "compress.methods")
-TRAINABLE: Registry[TrainableFactory] = Registry("trainable model", "compress.models")
+TASKS: Registry[TaskFactory] = Registry("task", "compress.tasks")
+SOURCES: Registry[Source] = Registry("kind of model", "compress.sources")

@@ -10,6 +10,8 @@ from typing import Any
 import pydantic
 
 from compress.errors import RunFolderError
+from compress.measure import Merge, Seam
+from compress.network import SUPER_RESOLUTION
 from compress.options import Options
 from compress.task import Scores
 from export.artifact import Artifact
@@ -42,10 +44,19 @@ class Result:
     recipe_toml: str
     network: str
     scale: int
+    task: str
+    metric: str
+    """Heading of the scores, with their unit."""
     halo: int | None
     """Receptive-field radius, input pixels; None: the whole image."""
     parameters: int
-    bicubic: Scores
+    merge: Merge | None
+    """What merging re-parameterisable blocks changed; None: there were none."""
+    seam: Seam | None
+    """What tiles cost; None: nothing, to the last bit."""
+    floor_name: str
+    floor: Scores
+    """Of what the network must beat."""
     float32: Scores
     """Of the network in torch, before anything was done to it."""
     files: tuple[FileResult, ...]
@@ -62,6 +73,11 @@ class Result:
     def file(self, name: str) -> FileResult | None:
         """The file called ``format-dtype``, if it was written."""
         return next((f for f in self.files if f.artifact.name == name), None)
+
+    @property
+    def title(self) -> str:
+        """Network and scale."""
+        return f"{self.network} x{self.scale}" if self.task == SUPER_RESOLUTION else self.network
 
     @property
     def deployed(self) -> FileResult:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from compress.errors import WeightsError
 from export.artifact import digest as sha256
@@ -14,14 +17,26 @@ from export.files import atomic_path
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["load_into", "read", "sha256", "write"]
+__all__ = ["SUFFIXES", "load_into", "read", "sha256", "write"]
 
+SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors", ".h5", ".hdf5")
+"""Of the files that hold a checkpoint."""
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _SHOWN = 10
+_TFLITE_FLOAT32 = 0  # TensorType.FLOAT32 of the schema
+_TFLITE_LAYERS = {  # BuiltinOperator of the schema: Keras's layer, its kernel, and the axes that give Keras's layout
+    3: ("conv2d", "kernel", (1, 2, 3, 0)),
+    4: ("depthwise_conv2d", "depthwise_kernel", (1, 2, 3, 0)),
+    9: ("dense", "kernel", (1, 0)),
+}
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint: ``.safetensors``, or anything ``torch.save`` wrote, with plain tensors.
+
+    Also of a Keras ``.h5`` file, under Keras's names and in its layouts (``conv2d/kernel`` is HWIO), and of a
+    float ``.tflite`` file, whose layers get the names that Keras gives in order of execution: ``conv2d``,
+    ``conv2d_1`` and so on; batch normalisation is folded into them.
 
     Wrappers of common training code (``params_ema``, ``params``, ``state_dict``, ``model``) and the
     ``module.`` prefix of data-parallel training are removed.  Pickles are read with ``weights_only=True``
@@ -34,7 +49,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
     if not path.is_file():
         raise WeightsError(f"weights {path}: no such file; give a .safetensors or .pth file")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    readers = {".safetensors": _read_safetensors, ".h5": _read_keras, ".hdf5": _read_keras, ".tflite": _read_tflite}
+    state = readers.get(path.suffix.lower(), _read_pickle)(path)
     for wrapper in _WRAPPERS:
         inner = state.get(wrapper)
         if isinstance(inner, Mapping):
@@ -82,6 +98,84 @@ def _read_pickle(path: Path) -> dict[str, object]:
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"weights {path}: expected a dict of tensors, found {type(loaded).__name__}")
     return dict(loaded)
+
+
+def _optional(module: str, extra: str, path: Path) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise WeightsError(
+            f"weights {path}: to read {path.suffix} files, pip install 'edgepress[{extra}]' (found no {module})"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error) or type(error).__name__).split("\n", 1)[0]
+
+
+def _read_keras(path: Path) -> dict[str, object]:
+    import torch
+
+    h5py = _optional("h5py", "keras", path)
+    state: dict[str, object] = {}
+
+    def keep(name: str, item: Any) -> None:
+        parts = name.split(":")[0].removeprefix("model_weights/").split("/")
+        if not isinstance(item, h5py.Dataset) or parts[0] == "optimizer_weights":
+            return
+        if item.dtype.kind not in "fiu" or item.external or item.is_virtual:  # never bytes of another file
+            return
+        value = np.asarray(item[()])
+        name = "/".join(parts[1:] if parts[0] in parts[1:2] else parts)
+        state[name] = torch.from_numpy(np.array(value, value.dtype.newbyteorder("="), order="C"))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(keep)  # follows no links
+    except Exception as error:  # a damaged file makes the reader raise anything
+        raise WeightsError(
+            f"weights {path}: not a readable Keras .h5 file ({_reason(error)}); fetch it again"
+        ) from None
+    return state
+
+
+def _read_tflite(path: Path) -> dict[str, object]:
+    import torch
+
+    tools = _optional("ai_edge_litert.tools.flatbuffer_utils", "tflite", path)
+    try:
+        model = tools.read_model(str(path))
+        arrays = _tflite_arrays(model, path)
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged file makes the reader raise anything
+        raise WeightsError(f"weights {path}: not a readable .tflite file ({_reason(error)}); fetch it again") from None
+    return {name: torch.from_numpy(np.array(value, np.float32, order="C")) for name, value in arrays.items()}
+
+
+def _tflite_arrays(model: Any, path: Path) -> dict[str, np.ndarray]:
+    """Kernels and biases by Keras's names and in its layouts; other constants by their own names."""
+    graph, arrays, count = model.subgraphs[0], {}, dict.fromkeys(_TFLITE_LAYERS, 0)
+    constants = {
+        number: np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).reshape(tensor.shape)
+        for number, tensor in enumerate(graph.tensors)
+        if tensor.type == _TFLITE_FLOAT32 and model.buffers[tensor.buffer].data is not None
+    }
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        number = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+        if number not in _TFLITE_LAYERS:
+            continue
+        layer, kernel, axes = _TFLITE_LAYERS[number]
+        layer += f"_{count[number]}" if count[number] else ""
+        count[number] += 1
+        if int(op.inputs[1]) not in constants:
+            raise WeightsError(f"weights {path}: the kernel of {layer} is not float32; give the float .tflite file")
+        arrays[f"{layer}/{kernel}"] = constants.pop(int(op.inputs[1])).transpose(axes)
+        if int(op.inputs[-1]) in constants and len(op.inputs) > 2:
+            arrays[f"{layer}/bias"] = constants.pop(int(op.inputs[-1]))
+    return arrays | {graph.tensors[number].name.decode(): value for number, value in constants.items()}
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -18,9 +18,13 @@ PARTS = {
     "compress.methods": NOT_BELOW,
     "compress.models": [*NOT_BELOW, "compress.methods"],
     "compress.data": [*NOT_BELOW, "compress.methods", "compress.models", "compress.task", "compress.recipe"],
-    "compress.task": [*NOT_BELOW, "compress.methods", "compress.models"],
+    "compress.task": [*NOT_BELOW, "compress.methods", "compress.models", "compress.tasks"],
+    "compress.tasks": [*NOT_BELOW, "compress.methods", "compress.models", "compress.sources"],
+    "compress.zoo": [*NOT_BELOW, "compress.methods", "compress.models", "compress.sources", "compress.tasks"],
+    "compress.source": [*NOT_BELOW, "compress.methods", "compress.models", "compress.sources"],
+    "compress.sources": [*NOT_BELOW, "compress.methods", "compress.models", "compress.tasks"],
     "compress.recipe": NOT_BELOW,
-    "compress.registry": [*NOT_BELOW, "compress.task", "compress.recipe", "compress.data"],
+    "compress.registry": [*NOT_BELOW, "compress.task", "compress.recipe", "compress.data", "compress.zoo"],
 }
 ENTRY_POINT = "compress.__main__"
 VAGUE = {"utils", "util", "common", "core", "helpers", "helper", "base", "misc"}
@@ -109,6 +113,14 @@ def test_nothing_in_the_packages_imports_the_tests_or_examples(repository):
         ("compress.data.folder", "from .. import pipeline"),
         ("compress.pipeline", "from compress.cli._options import network"),
         ("compress.registry", "from compress.recipe import load"),
+        ("compress.sources.onnx_file", "from compress.pipeline import reach_of"),
+        ("compress.sources.checkpoint", "from compress.methods.reparameterize import merged"),
+        ("compress.sources.zoo", "from compress.models.span import Span"),
+        ("compress.tasks.restoration", "import compress.models.dncnn"),
+        ("compress.tasks.classification", "from compress.cli import main"),
+        ("compress.zoo", "from compress.models import span"),
+        ("compress.zoo", "from compress.methods.reparameterize import merged"),
+        ("compress.task", "from compress.tasks import restoration"),
     ],
 )
 def test_the_check_finds(module, source):
@@ -124,6 +136,10 @@ def test_the_check_finds(module, source):
         ("compress.cli.run", "from compress.cli._options import output\nfrom compress import pipeline"),
         ("compress.__main__", "from compress.cli import main"),
         ("compress.client", "from compress import clients"),
+        ("compress.sources.checkpoint", "from compress import zoo\nfrom compress.source import Request"),
+        ("compress.tasks.restoration", "from compress.task import Task\nfrom compress.data import degraded"),
+        ("compress.zoo", "from compress.registry import MODELS\nfrom compress.weights import read"),
+        ("compress.measure", "from compress.methods.reparameterize import mergeable"),
     ],
 )
 def test_the_check_allows(module, source):

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 PACKAGES = ["compress", "export", "search", "targets"]
 HEAVY = ["torch", "numpy", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "ai_edge_quantizer", "litert_torch"]
 HEAVY += ["tensorflow", "pydantic", "PIL", "matplotlib", "jinja2", "rich", "safetensors"]
+HEAVY += ["timm", "spandrel", "torchvision", "onnx2torch", "h5py"]
 
 
 @pytest.fixture
@@ -35,8 +37,13 @@ def project(repository):
 
 @pytest.mark.parametrize(
     "code",
-    ["import compress", "import compress.cli", "import compress.cli; compress.cli.main(['--help'])"],
-    ids=["package", "command-line", "help"],
+    [
+        "import compress",
+        "import compress.cli",
+        "import compress.cli; compress.cli.main(['--help'])",
+        "import compress.cli; compress.cli.main(['run', '--help'])",
+    ],
+    ids=["package", "command-line", "help", "help-of-a-command"],
 )
 def test_it_loads_no_framework(python, code):
     done = python(f"import sys; {code}\nprint('LOADED', *sorted({{m.split('.')[0] for m in sys.modules}}))")
@@ -97,4 +104,27 @@ def test_every_module_and_its_public_names_have_a_docstring(repository, package)
 
 def test_every_format_has_an_extra_of_its_name(project, repository):
     formats = {p.stem for p in (repository / "export/formats").glob("*.py") if not p.stem.startswith("_")}
-    assert formats == set(project["project"]["optional-dependencies"]) - {"all"}
+    assert formats == set(project["project"]["optional-dependencies"]) - {"all", "zoo", "keras"}
+
+
+def test_the_extras_that_messages_name_exist(project, repository):
+    extras = project["project"]["optional-dependencies"]
+    named = set()
+    for package in PACKAGES:
+        for path in (repository / package).rglob("*.py"):
+            named |= set(re.findall(r"edgepress\[(\w+)\]", path.read_text(encoding="utf-8")))
+    assert {"onnx", "zoo", "all"} <= named <= set(extras)
+
+
+def test_all_brings_every_extra(project):
+    extras = project["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    assert set(everything.removeprefix("edgepress[").removesuffix("]").split(",")) == set(extras) - {"all"}
+
+
+def test_importing_a_registry_does_not_need_the_packages_of_others(python):
+    """timm, spandrel and onnx2torch are asked for when a model of theirs is, not before."""
+    code = "import sys\nfrom compress.registry import MODELS, SOURCES, TASKS\n[*MODELS, *SOURCES, *TASKS]\n"
+    code += "print(sorted({m.split('.')[0] for m in sys.modules} & {'timm', 'spandrel', 'onnx2torch', 'torchvision'}))"
+    done = python(code)
+    assert done.stdout.strip() == "[]", done.stderr

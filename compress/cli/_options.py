@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compress.errors import UsageError
 from compress.progress import Reporter
 
-__all__ = ["input_size", "network", "output", "positive", "reporter", "use_threads"]
+if TYPE_CHECKING:
+    from compress.source import Request
+
+__all__ = [
+    "input_size",
+    "key_value",
+    "network",
+    "output",
+    "positive",
+    "reporter",
+    "request",
+    "use_threads",
+    "weights",
+]
 
 
 def positive(text: str) -> int:
@@ -28,12 +42,50 @@ def input_size(text: str) -> tuple[int, int]:
 
 
 def network(parser: argparse.ArgumentParser) -> None:
-    """--model, --weights, --scale."""
-    parser.add_argument("--model", metavar="NAME", help="a network of `compress list models`")
+    """--model, --weights, --scale, --random, --model-arg."""
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a name of `compress list models`, a checkpoint (.pth, .safetensors), an .onnx file, timm:NAME, or "
+        "package.module:factory",
+    )
+    weights(parser)
+
+
+def weights(parser: argparse.ArgumentParser) -> None:
+    """--weights, --scale, --random, --model-arg."""
     parser.add_argument(
         "--weights", metavar="FILE", type=Path, help="checkpoint (.safetensors, .pth); default: built in"
     )
     parser.add_argument("--scale", metavar="N", type=positive, help="enlargement; default: that of the weights")
+    parser.add_argument(
+        "--random", action="store_const", const=True, help="random values, to look at speed, size and operators"
+    )
+    parser.add_argument(
+        "--model-arg",
+        dest="arguments",
+        metavar="KEY=VALUE",
+        action="append",
+        type=key_value,
+        help="for the factory, timm, or a fresh network; may be repeated",
+    )
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """``key=value``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is no KEY=VALUE, such as width=32")
+    return key, value
+
+
+def request(args: argparse.Namespace) -> Request:
+    """What the flags of :func:`network` say."""
+    from compress.source import Request
+
+    if args.model is None:
+        raise UsageError("--model is missing; see `compress list models`")
+    return Request(args.model, args.weights, args.scale, bool(args.random), dict(args.arguments or ()))
 
 
 def output(parser: argparse.ArgumentParser) -> None:

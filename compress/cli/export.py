@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         type=_options.input_size,
         default=(180, 320),
-        help="declared in files of fixed size; default: 180x320",
+        help="declared in the file, for models of any size; default: 180x320",
+    )
+    parser.add_argument(
+        "--layout", choices=("nhwc", "nchw"), default="nhwc", help="input order of TFLite files; default: nhwc"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="where the file goes; default: here")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the calibration crops")
@@ -36,20 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the file and print what it is."""
-    from compress import pipeline, recipe
-    from compress.errors import UsageError
-    from compress.registry import MODELS
-    from compress.task import TASKS
+    from compress import pipeline, recipe, source
+    from compress.options import Options
+    from compress.registry import TASKS
+    from compress.task import Data
     from export import formats
 
-    if args.model is None:
-        raise UsageError("--model is missing; see `compress list models`")
+    request = _options.request(args)
     formats.by_name(args.format)
     steps = recipe.load(args.recipe)
-    network = MODELS[args.model](args.weights, args.scale)
-    task = TASKS["super-resolution"](network.scale, None, args.calibration)
+    network = source.resolve(request)
+    task = TASKS[network.task](network, Data(calibration=args.calibration))
+    reach = pipeline.reach_of(network)
+    size = pipeline.input_size_of(network, reach, args.input_size)
+    options = Options(args.model, target="", seed=args.seed, layout=args.layout)
     with _options.reporter(args).bar(f"writing {args.format}", 1) as update:
-        spec = pipeline.specs_of(steps.apply(network, task), task, args.input_size, args.seed)[-1]
+        spec = pipeline.specs_of(steps.apply(network, task), task, reach, size, options)[-1]
         artifact = pipeline.write_one(spec, args.format, args.out)
         update(1)
     if args.json:

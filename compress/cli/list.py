@@ -8,13 +8,19 @@ import sys
 
 __all__ = ["HELP", "add_arguments", "execute"]
 
-HELP = "what there is: models, methods, formats, targets, recipes"
+HELP = "what there is: models, tasks, methods, formats, targets, recipes"
 
 
 def _models() -> dict[str, str]:
     from compress.registry import MODELS
 
     return {name: MODELS.summary(name) for name in MODELS}
+
+
+def _tasks() -> dict[str, str]:
+    from compress.registry import TASKS
+
+    return {name: TASKS.summary(name) for name in TASKS}
 
 
 def _methods() -> dict[str, str]:
@@ -41,7 +47,14 @@ def _recipes() -> dict[str, str]:
     return {name: recipe.summary(name) for name in recipe.names()}
 
 
-_KINDS = {"models": _models, "methods": _methods, "formats": _formats, "targets": _targets, "recipes": _recipes}
+_KINDS = {
+    "models": _models,
+    "tasks": _tasks,
+    "methods": _methods,
+    "formats": _formats,
+    "targets": _targets,
+    "recipes": _recipes,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

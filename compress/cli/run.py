@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -23,11 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags; those that are not given stay None, so that a resumed run can tell."""
     _options.network(parser)
     parser.add_argument("--target", metavar="NAME", help="a device of `compress list targets`, or a profile.toml")
-    parser.add_argument("--task", metavar="NAME", help="how it is judged; default: super-resolution")
+    parser.add_argument("--task", metavar="NAME", help="a name of `compress list tasks`; default: told by the model")
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="HR images, or HR/ with LR partners; default: built in"
+        "--data", metavar="DIR", type=Path, help="images to score on; layouts: docs/data.md; default: built in"
     )
     parser.add_argument("--calibration", metavar="DIR", type=Path, help="images for the ranges; default: built in")
+    parser.add_argument(
+        "--noise", metavar="SIGMA", type=float, help="restoration: added to clean images, grey levels; default: 25"
+    )
+    parser.add_argument(
+        "--input-size",
+        metavar="HxW",
+        type=_options.input_size,
+        help="declared in the files and timed; default: the model's own, or the target's",
+    )
+    parser.add_argument("--layout", choices=("nhwc", "nchw"), help="input order of TFLite files; default: nhwc")
     parser.add_argument("--recipe", metavar="FILE", help="steps as TOML, or a built-in name; default: the target's")
     parser.add_argument(
         "--format", dest="formats", metavar="NAME", action="append", help="only this format; may be repeated"
@@ -50,7 +61,7 @@ def execute(args: argparse.Namespace) -> int:
         raise UsageError("--resume needs the run folder: add --out DIR")
     options = _resumed(args) if args.resume else _given(args)
     _check_names(options)
-    out = args.out or next_free(Path("runs"), f"{options.model}-{Path(options.target).stem}")
+    out = args.out or next_free(Path("runs"), f"{_stem(options.model)}-{Path(options.target).stem}")
     with RunFolder(out, args.resume) as folder:
         from compress import pipeline, result
         from compress.report import table
@@ -66,11 +77,20 @@ def execute(args: argparse.Namespace) -> int:
     return 0 if outcome.verdict.passed else 1
 
 
+def _stem(model: str) -> str:
+    """A folder name for a name, a file or a factory."""
+    return re.sub(r"[^\w.-]+", "-", Path(model).stem if Path(model).is_file() else model)
+
+
 def _values(args: argparse.Namespace) -> dict[str, object]:
     """What was given on the command line, paths made absolute so that a run can be resumed from anywhere."""
     from compress.options import Options
 
     given = {f.name: getattr(args, f.name) for f in fields(Options) if getattr(args, f.name) is not None}
+    if "arguments" in given:
+        given["arguments"] = dict(given["arguments"])
+    if Path(given.get("model", "")).is_file():
+        given["model"] = str(Path(given["model"]).resolve())
     return {k: v.resolve() if isinstance(v, Path) else tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
@@ -104,14 +124,14 @@ def _resumed(args: argparse.Namespace) -> Options:
 def _check_names(options: Options) -> None:
     """Refuse unknown names before anything is written."""
     import targets.profile
-    from compress import recipe
-    from compress.registry import MODELS
-    from compress.task import TASKS
+    from compress import recipe, source
+    from compress.registry import TASKS
     from export import formats
 
     profile = targets.profile.load(options.target)
     recipe.load(options.recipe or profile.deploy.recipe)
     for name in options.formats:
         formats.by_name(name)
-    TASKS[options.task]
-    MODELS[options.model]
+    if options.task is not None:
+        TASKS[options.task]
+    source.kind_of(options.model)

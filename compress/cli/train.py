@@ -17,9 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("--recipe", metavar="FILE", type=Path, required=True, help="settings as TOML, see examples/")
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, action="append", required=True, help="HR images; may be repeated"
+        "--data",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        required=True,
+        help="HR images (may be repeated), or one labelled folder for a classifier",
     )
-    parser.add_argument("--teacher", metavar="NAME", help="a network of `compress list models` to learn from")
+    parser.add_argument("--teacher", metavar="MODEL", help="to learn from: whatever --model of `compress run` takes")
     parser.add_argument("--teacher-weights", metavar="FILE", type=Path, help="its checkpoint; default: built in")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="takes the checkpoint, the log, the weights"
@@ -34,13 +39,13 @@ def execute(args: argparse.Namespace) -> int:
     from compress import train
     from compress.errors import UsageError
     from compress.progress import Reporter
-    from compress.registry import MODELS
+    from compress.source import Request, resolve
 
     recipe = train.load_recipe(args.recipe)
     if args.teacher_weights and not args.teacher:
         raise UsageError("--teacher-weights without --teacher; name the teacher, e.g. --teacher span")
     _options.use_threads(args.threads)
-    teacher = MODELS[args.teacher](args.teacher_weights, recipe.scale).module if args.teacher else None
+    teacher = resolve(Request(args.teacher, args.teacher_weights)) if args.teacher else None
     weights = train.train(recipe, args.data, args.out, teacher, args.resume, Reporter(args.quiet))
     sys.stdout.write(f"{weights}\n")
     return 0

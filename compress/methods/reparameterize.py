@@ -14,12 +14,21 @@ from compress.registry import METHODS
 if TYPE_CHECKING:
     from compress.task import Task
 
-__all__ = ["Reparameterize", "merged"]
+__all__ = ["Reparameterize", "mergeable", "merged"]
+
+
+def mergeable(module: nn.Module) -> int:
+    """How many blocks of the module have a merged form."""
+    return sum(callable(getattr(child, "merge", None)) for child in module.modules())
 
 
 def merged(module: nn.Module) -> nn.Module:
-    """A copy in which every sub-module that has ``merge()`` is replaced by what that returns."""
+    """A copy in which the module, or every sub-module, that has ``merge()`` is replaced by what that returns."""
     module = copy.deepcopy(module)
+    own = getattr(module, "merge", None)
+    if callable(own):
+        whole: nn.Module = own()
+        return whole
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             merge = getattr(child, "merge", None)
@@ -39,4 +48,6 @@ class Reparameterize:
 
     def __call__(self, network: Network, task: Task) -> Network:
         """The network in its deploy form."""
-        return replace(network, module=merged(network.module).eval())
+        if not mergeable(network.module):
+            return network
+        return replace(network, module=merged(network.module).eval(), graph=None)

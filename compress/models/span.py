@@ -15,11 +15,11 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from compress.errors import WeightsError
-from compress.network import Network, WeightsSource
-from compress.registry import MODELS, TRAINABLE
-from compress.weights import load_into, read, sha256
+from compress.network import SUPER_RESOLUTION, Family
+from compress.registry import MODELS
+from compress.weights import load_into
 
-__all__ = ["Conv3XC", "Span", "span"]
+__all__ = ["Conv3XC", "Span", "build", "from_state"]
 
 _BLOCKS = 6
 _GAIN = 2
@@ -266,29 +266,25 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> Span:
     return module.eval()
 
 
-@MODELS.add("span")
-def span(weights: Path | None, scale: int | None) -> Network:
-    """SPAN, x2 to x4 super-resolution (CVPRW 2024, arXiv:2311.12770); built-in weights: x4, 32 channels.
-
-    Raises:
-        WeightsError: unreadable weights, weights of another network, or of another scale than asked for.
-    """
-    path = weights or _BUILTIN
-    module = from_state(read(path), path)
-    if scale is not None and scale != module.scale:
-        cure = (
-            f"drop --scale, or give x{scale} weights with --weights"
-            if weights
-            else "built in is x4 only: give --weights"
-        )
-        raise WeightsError(f"weights {path} are for scale {module.scale}, --scale asks for {scale}; {cure}")
-    source = WeightsSource(path, sha256(path), builtin=weights is None)
-    return Network("span", module, module.scale, 3, source)
-
-
-@TRAINABLE.add("span")
-def span_training_form(scale: int, channels: int) -> nn.Module:
+def build(scale: int = 4, channels: int = 48) -> nn.Module:
     """SPAN with Conv3XC, starting from bilinear interpolation."""
     module = Span(channels, scale, trainable=True)
     module.start_from_interpolation()
     return module.train()
+
+
+MODELS.add("span")(
+    Family(
+        title="SPAN, x2 to x4 super-resolution (CVPRW 2024, arXiv:2311.12770); built-in weights: x4, 32 channels",
+        task=SUPER_RESOLUTION,
+        build=build,
+        from_state=from_state,
+        marks=(
+            "conv_1.sk.weight|conv_1.eval_conv.weight|conv_1.weight",
+            "block_6.c1_r.sk.weight|block_6.c1_r.eval_conv.weight|block_6.c1_r.weight",
+            "conv_cat.weight",
+            "upsampler.0.weight",
+        ),
+        builtin=_BUILTIN,
+    )
+)

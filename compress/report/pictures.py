@@ -1,25 +1,29 @@
-"""Zoomed crops side by side: the reference, bicubic, the network, the deployed file, and where they differ."""
+"""Zoomed crops side by side: the reference, the floor, the network, the deployed file, and where they differ."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.bicubic import upscale
+from compress.data.images import to_channels
 from compress.evaluate import luma, to_uint8
-from compress.measure import Bicubic
-from compress.registry import MODELS
+from compress.measure import through
+from compress.network import Network
 from compress.result import Result
-from compress.task import Task
-from export import formats, tiling
+from compress.task import Run, Scores
+from compress.tasks.restoration import Restoration
+from compress.tasks.super_resolution import SuperResolution
+from export import formats
+from export.receptive_field import Reach
 from export.torch_session import TorchSession
 
-__all__ = ["Panel", "Strip", "strips"]
+__all__ = ["Panel", "Strip", "png", "strips"]
 
 _CROP = 96  # HR pixels a side
 _ZOOM = 3
@@ -47,57 +51,52 @@ class Strip:
     panels: tuple[Panel, ...]
 
 
-def strips(result: Result, task: Task, root: Path) -> tuple[Strip, ...]:
+def strips(result: Result, task: SuperResolution | Restoration, network: Network, root: Path) -> tuple[Strip, ...]:
     """The image that lost most from the network to the deployed file, and a typical (median) one."""
     losses = [
-        plain.psnr - file.psnr for plain, file in zip(result.float32.images, result.deployed.scores.images, strict=True)
+        plain.value - file.value for plain, file in zip(result.float32.items, result.deployed.scores.items, strict=True)
     ]
     order = sorted(range(len(losses)), key=lambda i: -losses[i])
     chosen = {order[0]: "Worst image: the largest loss", order[len(order) // 2]: "Typical image: the median loss"}
     if len(order) == 1:
         chosen = {order[0]: "The image"}
-    network = MODELS[result.options.model](result.options.weights, result.options.scale)
     file = formats.open_file(result.deployed.artifact.path(root), result.files[0].latency.threads)
-    plain = TorchSession(network.module)
+    reach = _reach(result, root)
+    runs = tuple(through(session, network, reach) for session in (TorchSession(network.module), file))
+    return tuple(_strip(result, task, index, heading, runs) for index, heading in chosen.items())
 
-    def through(session: object, halo: int | None) -> Callable[[NDArray[np.float32]], Image]:
-        return lambda image: to_uint8(tiling.enlarge(session, image, result.scale, halo))  # type: ignore[arg-type]
 
-    enlargers = (
-        through(Bicubic(result.scale), None),
-        through(plain, result.halo),
-        through(file, result.halo),
-    )
-    return tuple(_strip(result, task, index, heading, enlargers) for index, heading in chosen.items())
+def _reach(result: Result, root: Path) -> Reach:
+    """How the deployed file's card says that images may be cut."""
+    card = formats.read_card(result.deployed.artifact.path(root))
+    return Reach(result.halo, card.unit if card is not None else 1)
 
 
 def _strip(
-    result: Result,
-    task: Task,
-    index: int,
-    heading: str,
-    enlargers: tuple[Callable[[NDArray[np.float32]], Image], ...],
+    result: Result, task: SuperResolution | Restoration, index: int, heading: str, runs: tuple[Run, ...]
 ) -> Strip:
-    lr, hr = task.evaluation[index].load()
-    bicubic, plain, file = (enlarge(lr.astype(np.float32) / np.float32(255.0)) for enlarge in enlargers)
+    bad, hr = (to_channels(image, task.channels) for image in task.evaluation[index].load())
+    floor = upscale(bad, task.scale) if task.scale > 1 else bad
+    plain, file = (to_channels(to_uint8(run(bad.astype(np.float32) / np.float32(255.0))), 3) for run in runs)
+    floor, hr = to_channels(floor, 3), to_channels(hr, 3)
     difference = np.abs(luma(file) - luma(plain))
     top, left = _busiest(difference)
     window = (slice(top, top + _CROP), slice(left, left + _CROP))
     name = result.deployed.artifact.name
 
-    def db(scores: object) -> str:
-        return f"{scores.images[index].psnr:.2f} dB"  # type: ignore[attr-defined]
+    def db(scores: Scores) -> str:
+        return f"{scores.items[index].value:.2f} dB"
 
     panels = (
-        Panel("whole image", f"{hr.shape[1]} x {hr.shape[0]}, crop marked", _png(_marked(hr, top, left))),
-        Panel("reference", "HR", _png(_zoomed(hr[window]))),
-        Panel("bicubic", db(result.bicubic), _png(_zoomed(bicubic[window]))),
-        Panel("torch float32", db(result.float32), _png(_zoomed(plain[window]))),
-        Panel(name, db(result.deployed.scores), _png(_zoomed(file[window]))),
+        Panel("whole image", f"{hr.shape[1]} x {hr.shape[0]}, crop marked", png(_marked(hr, top, left))),
+        Panel("reference", "", png(_zoomed(hr[window]))),
+        Panel(result.floor_name, db(result.floor), png(_zoomed(floor[window]))),
+        Panel("torch float32", db(result.float32), png(_zoomed(plain[window]))),
+        Panel(name, db(result.deployed.scores), png(_zoomed(file[window]))),
         Panel(
             "error map",
             f"{name} against float32, x{_GAIN}; at most {difference.max():.0f} of 255",
-            _png(_zoomed(_heat(difference[window]))),
+            png(_zoomed(_heat(difference[window]))),
         ),
     )
     return Strip(heading, task.evaluation[index].name, panels)
@@ -139,7 +138,8 @@ def _marked(hr: Image, top: int, left: int) -> Image:
     return np.asarray(picture)
 
 
-def _png(image: Image) -> str:
+def png(image: Image) -> str:
+    """The picture (H, W, 3) as base64 of a PNG."""
     from PIL import Image as Pillow
 
     buffer = io.BytesIO()

@@ -11,9 +11,14 @@ from compress.result import FileResult, Result
 from compress.task import Scores
 from search import pareto
 
-__all__ = ["COLUMNS", "Row", "html", "markdown", "rows", "summary"]
+__all__ = ["Row", "columns", "html", "markdown", "rows", "summary"]
 
-COLUMNS = ("", "PSNR-Y dB", "loss dB", "SSIM", "worst dB", "KiB", "ms (p10-p90)", "speed-up", "MiB RAM", "best")
+
+def columns(result: Result) -> tuple[str, ...]:
+    """The headings of :func:`rows`."""
+    unit = result.floor.unit
+    quality = ("", result.metric, f"loss {unit}", "SSIM", f"worst {unit}")
+    return (*quality, "KiB", "ms (p10-p90)", "speed-up", "MiB RAM", "best")
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,15 @@ class Row:
 
     name: str
     cells: tuple[str, ...]
-    """In the order of :data:`COLUMNS`, the name left out."""
+    """In the order of :func:`columns`, the name left out."""
     deployed: bool
 
 
 def rows(result: Result) -> list[Row]:
-    """Bicubic, the network in torch, and every file."""
+    """What must be beaten, the network in torch, and every file."""
     fronts = pareto.front([_costs(file) for file in result.files])
     lines = [
-        Row("bicubic", (*_scores(result.bicubic, None), "", "", "", "", ""), False),
+        Row(result.floor_name, (*_scores(result.floor, None), "", "", "", "", ""), False),
         Row("torch float32", (*_scores(result.float32, None), "", "", "", "", ""), False),
     ]
     for file, best in zip(result.files, fronts, strict=True):
@@ -48,29 +53,29 @@ def rows(result: Result) -> list[Row]:
 
 
 def _costs(file: FileResult) -> tuple[float, float, float]:
-    return -file.scores.psnr, file.latency.median_ms, float(file.artifact.file_bytes)
+    return -file.scores.mean, file.latency.median_ms, float(file.artifact.file_bytes)
 
 
 def _scores(scores: Scores, against: Scores | None) -> tuple[str, str, str, str]:
-    loss = f"{round(against.psnr - scores.psnr, 2) + 0.0:.2f}" if against else ""  # + 0.0: no "-0.00"
-    ssim = f"{scores.ssim:.4f}" if scores.ssim is not None else "n/a"
-    return f"{scores.psnr:.2f}", loss, ssim, f"{scores.worst.psnr:.2f}"
+    loss = f"{round(against.mean - scores.mean, 2) + 0.0:.2f}" if against else ""  # + 0.0: no "-0.00"
+    ssim = f"{scores.ssim:.4f}" if scores.ssim is not None else "" if scores.unit == "%" else "n/a"
+    return f"{scores.mean:.2f}", loss, ssim, f"{scores.worst.value:.2f}"
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
-    size = result.profile.input
+    size = result.files[0].latency
     weights = result.inputs["weights"]
     return [
-        ("Network", f"{result.network} x{result.scale}, {result.parameters:,} parameters"),
+        ("Network", f"{result.title}, {result.parameters:,} parameters{_merged(result)}"),
         ("Weights", f"{Path(weights['path']).name}, sha256 {weights['sha256'][:16]}"),
         ("Target", f"{result.profile.name}: {result.profile.title}"),
         ("Runtime on the device", result.profile.deploy.runtime),
-        ("Images", f"{len(result.float32.images)}, {result.float32.protocol}"),
+        ("Images", f"{sum(i.count for i in result.float32.items)}, {result.float32.protocol}"),
         (
             "Latency",
             f"one {size.width} x {size.height} input, {result.files[0].latency.threads} threads, {result.host.cpu}",
         ),
-        ("Receptive field", f"{result.halo} pixels each way" if result.halo is not None else "the whole image"),
+        *_field(result),
         (
             "Run",
             f"{result.seconds:.0f} s, peak {result.peak_memory_bytes / 2**20:.0f} MiB, seed {result.options.seed}",
@@ -82,18 +87,19 @@ def _facts(result: Result) -> list[tuple[str, str]]:
 def _headline(result: Result) -> str:
     file = result.deployed
     factor = result.speed_up(file)
-    loss = result.float32.psnr - file.scores.psnr
+    loss, unit = result.float32.mean - file.scores.mean, file.scores.unit
     faster = f", {factor:.1f} times faster than float32 on this host" if factor else ""
     return (
-        f"{file.artifact.files[0]}: {file.scores.psnr:.2f} dB, {loss:.2f} dB below the network{faster}, "
-        f"{file.artifact.file_bytes / 1024:.0f} KiB"
+        f"{file.artifact.files[0]}: {file.scores.mean:.2f} {unit}, {round(loss, 2) + 0.0:.2f} {unit} below the network"
+        f"{faster}, {file.artifact.file_bytes / 1024:.0f} KiB"
     )
 
 
 def markdown(result: Result) -> str:
     """``report.md``."""
-    lines = [f"# {result.network} x{result.scale} on {result.profile.name}: {_word(result)}", "", _headline(result), ""]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines = [f"# {result.title} on {result.profile.name}: {_word(result)}", "", _headline(result), ""]
+    heads = columns(result)
+    lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows(result):
         name = f"**{row.name}**" if row.deployed else row.name
         lines.append("| " + " | ".join((name, *row.cells)) + " |")
@@ -120,10 +126,10 @@ def html(result: Result, strips: Sequence[Strip], latency_svg: str) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(template).render(
-        title=f"{result.network} x{result.scale} on {result.profile.name}",
+        title=f"{result.title} on {result.profile.name}",
         passed=result.verdict.passed,
         headline=_headline(result),
-        columns=COLUMNS,
+        columns=columns(result),
         rows=rows(result),
         findings=result.verdict.findings,
         notes=result.profile.notes,
@@ -132,25 +138,47 @@ def html(result: Result, strips: Sequence[Strip], latency_svg: str) -> str:
         warning=result.host.warning,
         facts=_facts(result),
         recipe=result.recipe_toml.strip(),
-        images=_per_image(result),
-        deployed=result.deployed.artifact.name,
+        items=_per_item(result),
+        item_columns=_item_columns(result),
     )
 
 
-def _per_image(result: Result) -> list[tuple[str, str, str, str, str]]:
-    """Name, bicubic, float32, deployed and loss of each image, the largest loss first."""
-    triples = zip(result.bicubic.images, result.float32.images, result.deployed.scores.images, strict=True)
-    ordered = sorted(triples, key=lambda t: t[2].psnr - t[1].psnr)
+def _item_columns(result: Result) -> tuple[str, ...]:
+    unit, kind = result.floor.unit, "class" if result.floor.protocol.endswith("top1") else "image"
+    names = (result.floor_name, "torch float32", result.deployed.artifact.name, "loss")
+    return (kind, *(f"{name} {unit}" for name in names))
+
+
+def _per_item(result: Result) -> list[tuple[str, str, str, str, str]]:
+    """Name, floor, float32, deployed and loss of each image or class, the largest loss first."""
+    triples = zip(result.floor.items, result.float32.items, result.deployed.scores.items, strict=True)
+    ordered = sorted(triples, key=lambda t: t[2].value - t[1].value)
     return [
-        (b.name, f"{b.psnr:.2f}", f"{p.psnr:.2f}", f"{f.psnr:.2f}", f"{round(p.psnr - f.psnr, 2) + 0.0:.2f}")
+        (b.name, f"{b.value:.2f}", f"{p.value:.2f}", f"{f.value:.2f}", f"{round(p.value - f.value, 2) + 0.0:.2f}")
         for b, p, f in ordered
     ]
 
 
+def _merged(result: Result) -> str:
+    merge = result.merge
+    return f"; {merge.blocks} blocks merged, largest difference {merge.max_abs:.1e} of the peak" if merge else ""
+
+
+def _field(result: Result) -> list[tuple[str, str]]:
+    if result.halo is not None:
+        return [("Receptive field", f"{result.halo} pixels each way; tiles give the whole image bit for bit")]
+    if result.seam is None:
+        return []
+    seam = result.seam
+    cost = f"tiles of {seam.tile[0]}x{seam.tile[1]} on {seam.height}x{seam.width} give {seam.psnr_db:.1f} dB of it"
+    return [("Receptive field", f"the whole image; {cost}")]
+
+
 def summary(result: Result, root: Path) -> str:
     """What the terminal shows at the end."""
-    table = [COLUMNS, *((row.name + (" <" if row.deployed else ""), *row.cells) for row in rows(result))]
-    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+    heads = columns(result)
+    table = [heads, *((row.name + (" <" if row.deployed else ""), *row.cells) for row in rows(result))]
+    widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
     lines = [
         "  ".join(
             cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))

@@ -52,6 +52,16 @@ def test_a_pickle_with_code_is_refused_and_not_executed(capsys: pytest.CaptureFi
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("command", [["run", "--target", "mobile"], ["export"]], ids=lambda c: c[0])
+def test_a_pickle_with_code_as_the_model_is_refused_and_not_executed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "w.pth").write_bytes(pickle.dumps({"params": _Evil(tmp_path / "executed")}, protocol=2))
+    flags = ["--model", tmp_path / "w.pth", "--format", "onnx", "--quiet", "--out", tmp_path / "r"]
+    assert "plain tensors" in refused(capsys, *command, *flags)
+    assert not (tmp_path / "executed").exists()
+
+
 def test_wrong_scale_names_both(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     message = refused(capsys, *RUN, "--scale", "2", "--out", tmp_path / "r")
     assert "scale 4" in message
@@ -66,6 +76,7 @@ def test_wrong_scale_names_both(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--format", "onx"], "did you mean 'onnx'"),
         (["--recipe", "int9"], "did you mean 'int8'"),
         (["--task", "super-resolutoin"], "did you mean 'super-resolution'"),
+        (["--model", "spam.onx"], "--model takes a zoo name, a checkpoint (.pth, .safetensors), an .onnx file"),
     ],
 )
 def test_unknown_names_get_the_nearest(
@@ -75,6 +86,33 @@ def test_unknown_names_get_the_nearest(
     arguments = [part for pair in given.items() for part in pair]
     assert hint in refused(capsys, "run", *arguments, "--out", tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "none.pth"], "none.pth: no such file"),
+        (["--model", "none.onnx"], "none.onnx: no such file"),
+        (["--model", "no_such_package:net"], "cannot import no_such_package"),
+        (["--model", "dncnn"], "dncnn has no built-in weights: give --weights FILE, or --random"),
+        (["--model", "dncnn", "--random", "--scale", "2"], "dncnn does not enlarge images"),
+        (["--model", "dncnn", "--random", "--model-arg", "depht=3"], "unexpected keyword argument 'depht'"),
+        (["--model", "span", "--task", "restoration"], "task restoration: span gives images 4 times as large"),
+        (["--model", "span", "--task", "classification"], "task classification: span is no classifier"),
+        (["--model", "dncnn", "--random", "--noise", "-3"], "noise of sigma -3"),
+    ],
+)
+def test_models_that_cannot_be_had_say_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], message: str
+) -> None:
+    rest = ["--target", "mobile", "--format", "onnx", "--quiet", "--out", tmp_path / "r"]
+    assert message in refused(capsys, "run", *flags, *rest)
+
+
+@pytest.mark.parametrize("given", ["width", "=3", "a b=3"])
+def test_a_model_argument_without_a_key_and_a_value_exits_2(capsys: pytest.CaptureFixture[str], given: str) -> None:
+    assert main(["run", "--model", "span", "--target", "mobile", "--model-arg", given]) == 2
+    assert "no KEY=VALUE, such as width=32" in capsys.readouterr().err
 
 
 def test_unknown_key_in_a_recipe_gets_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

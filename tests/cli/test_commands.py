@@ -19,7 +19,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["models", "methods", "formats", "targets", "recipes"])
+@pytest.mark.parametrize("kind", ["models", "tasks", "methods", "formats", "targets", "recipes"])
 def test_list_names_and_describes(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     text = printed(capsys, "list", kind)
     assert all(len(line.split()) > 2 for line in text.splitlines())
@@ -61,14 +61,40 @@ def test_export_writes_one_file_and_its_log(onnx_file: Path) -> None:
 
 def test_validate_scores_a_file_and_holds_it_to_a_minimum(capsys: pytest.CaptureFixture[str], onnx_file: Path) -> None:
     scores = json.loads(printed(capsys, "validate", onnx_file, "--json"))
-    assert [i["name"] for i in scores["images"]] == [p.stem for p in evaluation_images()]
-    assert main(["validate", str(onnx_file), "--quiet", "--min-psnr", str(scores["psnr"] - 0.01)]) == 0
-    assert main(["validate", str(onnx_file), "--quiet", "--min-psnr", str(scores["psnr"] + 0.01)]) == 1
+    assert [i["name"] for i in scores["items"]] == [p.stem for p in evaluation_images()]
+    assert scores["unit"] == "dB"
+    assert scores["mean"] == pytest.approx(sum(i["value"] for i in scores["items"]) / 3)
+    assert main(["validate", str(onnx_file), "--quiet", "--min-score", str(scores["mean"] - 0.01)]) == 0
+    assert main(["validate", str(onnx_file), "--quiet", "--min-score", str(scores["mean"] + 0.01)]) == 1
 
 
 def test_validate_refuses_a_scale_that_is_not_the_files(capsys: pytest.CaptureFixture[str], onnx_file: Path) -> None:
     assert main(["validate", str(onnx_file), "--scale", "2"]) == 2
     assert "scale 4" in capsys.readouterr().err
+
+
+def test_validate_refuses_a_task_that_the_file_cannot_do(capsys: pytest.CaptureFixture[str], onnx_file: Path) -> None:
+    assert main(["validate", str(onnx_file), "--task", "restoration"]) == 2
+    assert "gives images 4 times as large" in capsys.readouterr().err
+    assert main(["validate", str(onnx_file), "--task", "classification"]) == 2
+    assert "is no classifier" in capsys.readouterr().err
+
+
+def test_validate_asks_what_a_file_of_others_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A file that says nothing of itself is judged by what the flags say."""
+    onnx = pytest.importorskip("onnx")
+    ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, "h", "w"]) for n in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    path = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), str(path))
+    assert main(["validate", str(path)]) == 2
+    assert "give --scale and --halo, or --classes for a classifier" in capsys.readouterr().err
+    flags = ["--scale", "1", "--halo", "1", "--noise", "10", "--json"]
+    scores = json.loads(printed(capsys, "validate", path, *flags))
+    assert scores["protocol"] == "restoration-noise10-rgb-uint8"
+    assert 27.5 < scores["mean"] < 29  # 20 lg(255 / 10) = 28.1, and a little for clipping
+    assert main(["validate", str(path), "--classes", "10"]) == 2
+    assert "give --data with labelled images" in capsys.readouterr().err
 
 
 def test_validate_refuses_what_is_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

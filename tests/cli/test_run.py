@@ -42,7 +42,7 @@ def fast(tmp_path_factory: pytest.TempPathFactory, command: Command, images: Pat
 def numbers(found: Result) -> tuple[object, ...]:
     """Everything that must not depend on when or how often a run was interrupted; times do."""
     files = [(f.artifact, f.parity, f.scores) for f in found.files]
-    return (found.bicubic, found.float32, files, found.inputs, found.recipe_toml)
+    return (found.floor, found.float32, found.merge, found.seam, files, found.inputs, found.recipe_toml)
 
 
 def test_json_is_all_that_stands_on_stdout_and_equals_the_manifest(full: tuple[Path, dict[str, object]]) -> None:
@@ -57,9 +57,17 @@ def test_three_runtimes_score_and_float_files_equal_the_network(full: tuple[Path
     for file in found.files:
         if file.artifact.dtype == "float32":
             assert file.parity.as_float
-            assert file.scores.psnr == pytest.approx(found.float32.psnr, abs=0.005)  # uint8 rounding of equal outputs
+            assert file.scores.mean == pytest.approx(found.float32.mean, abs=0.005)  # uint8 rounding of equal outputs
         else:
-            assert found.bicubic.psnr < file.scores.psnr < found.float32.psnr + 0.3
+            assert found.floor.mean < file.scores.mean < found.float32.mean + 0.3
+
+
+def test_the_manifest_says_what_was_judged_and_how(full: tuple[Path, dict[str, object]]) -> None:
+    found = result.load(full[0])
+    assert (found.task, found.metric, found.floor_name) == ("super-resolution", "PSNR-Y dB", "bicubic")
+    assert (found.halo, found.seam) == (21, None), "tiles of SPAN give the whole image"
+    assert found.merge is None, "the built-in weights are merged already"
+    assert {f.scores.unit for f in found.files} == {"dB"}
 
 
 def test_verdict_passes_on_the_target_and_says_what_it_cannot_know(full: tuple[Path, dict[str, object]]) -> None:
@@ -184,5 +192,5 @@ def test_equal_seeds_give_equal_numbers(tmp_path: Path, fast: Path, images: Path
 def test_a_picture_of_one_colour_runs(tmp_path: Path, flat_image: Path, command: Command) -> None:
     done = command("run", *FAST, "--data", flat_image, "--out", tmp_path / "run")
     assert (tmp_path / "run" / "run.json").exists(), done.stderr
-    scores: Scores = result.load(tmp_path / "run").bicubic
-    assert scores.psnr == 100.0  # equal images are capped, not infinite
+    scores: Scores = result.load(tmp_path / "run").floor
+    assert scores.mean == 100.0  # equal images are capped, not infinite

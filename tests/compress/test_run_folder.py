@@ -13,7 +13,18 @@ from compress.errors import RunFolderError
 from compress.options import Options
 from compress.run_folder import RunFolder, next_free, stored_options
 
-OPTIONS = Options("span", "mobile", weights=Path("w.pth"), formats=("tflite", "onnx"), threads=2)
+OPTIONS = Options(
+    "pkg.nets:tiny",
+    "mobile",
+    task="restoration",
+    weights=Path("w.pth"),
+    arguments={"width": "4", "sizes": "1,2"},
+    formats=("tflite", "onnx"),
+    threads=2,
+    input_size=(64, 96),
+    layout="nchw",
+    noise=12.5,
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,13 @@ def test_a_resumed_run_keeps_the_first_options(tmp_path):
     with RunFolder(tmp_path, resume=True) as folder:
         folder.keep_options(Options("other", "other"))
     assert stored_options(tmp_path) == OPTIONS
+
+
+def test_what_was_asked_for_reaches_the_model_and_the_images():
+    request, data = OPTIONS.request, OPTIONS.judged_on
+    assert (request.model, request.weights, request.arguments) == (OPTIONS.model, OPTIONS.weights, OPTIONS.arguments)
+    assert (request.task, request.scale, request.random, request.seed) == ("restoration", None, False, 0)
+    assert (data.evaluation, data.calibration, data.noise) == (None, None, 12.5)
 
 
 @pytest.mark.parametrize("content", ["", '{"model": ', '{"model": 3}', "[]"])

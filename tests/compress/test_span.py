@@ -5,12 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 
+from compress import zoo
 from compress.data.folder import pairs
 from compress.errors import WeightsError
 from compress.evaluate import score, to_uint8
 from compress.methods.reparameterize import merged
-from compress.models.span import Conv3XC, Span, span
-from compress.weights import write
+from compress.models.span import Conv3XC, Span, build
+from compress.weights import read, write
 
 CHECKPOINT = "data/weights/sr/span/spanx4_ch48_deploy_fp16rounded.pth"
 NTIRE = "data/weights/sr/ntire2025/team46_span.pth"
@@ -180,7 +181,7 @@ def scores(module, folder):
     ids=["official-48", "ntire2025-28"],
 )
 def test_published_checkpoints_score_what_they_are_known_for(shared, weights, parameter_count, expected):
-    network = span(shared / weights, None)
+    network = zoo.load("span", shared / weights)
     assert (network.name, network.scale, network.channels) == ("span", 4, 3)
     assert not network.weights.builtin and not network.module.training
     assert parameters(network.module) == parameter_count
@@ -189,7 +190,7 @@ def test_published_checkpoints_score_what_they_are_known_for(shared, weights, pa
 
 
 def test_a_published_checkpoint_equals_the_description(shared, reference):
-    module = in_double(span(shared / CHECKPOINT, None).module)
+    module = in_double(zoo.load("span", shared / CHECKPOINT).module)
     x = torch.rand(1, 3, 16, 20, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     with torch.no_grad():
         found, expected = module(x), reference("slow_span").span(module.state_dict(), x)
@@ -197,7 +198,7 @@ def test_a_published_checkpoint_equals_the_description(shared, reference):
 
 
 def test_the_built_in_weights_are_x4_and_say_where_they_come_from():
-    network = span(None, None)
+    network = zoo.load("span")
     assert network.scale == 4 and network.weights.builtin and network.weights.path.is_file()
     assert len(network.weights.sha256) == 64
 
@@ -209,7 +210,7 @@ def test_a_checkpoint_of_the_training_form_is_loaded_in_it(tmp_path):
     state = module.state_dict()
     stale = {k.replace("sk.", "eval_conv."): torch.zeros(1) for k in state if ".sk." in k}
     torch.save({"params_ema": {**state, **stale}}, tmp_path / "w.pth")
-    loaded = span(tmp_path / "w.pth", 2).module
+    loaded = zoo.load("span", tmp_path / "w.pth", 2).module
     x = torch.rand(1, 3, 9, 9)
     with torch.no_grad():
         assert torch.equal(loaded(x), module(x))
@@ -217,7 +218,7 @@ def test_a_checkpoint_of_the_training_form_is_loaded_in_it(tmp_path):
 
 def test_a_checkpoint_marked_no_norm_is_fed_unshifted(small, tmp_path):
     module, save = small
-    loaded = span(save(no_norm=torch.zeros(1)), None).module
+    loaded = zoo.load("span", save(no_norm=torch.zeros(1))).module
     x = torch.rand(1, 3, 8, 8)
     with torch.no_grad():
         assert relative(loaded((x - module.mean) * 255.0), module(x)) < 1e-6  # the same numbers by the other way
@@ -226,19 +227,19 @@ def test_a_checkpoint_marked_no_norm_is_fed_unshifted(small, tmp_path):
 def test_the_scale_is_read_off_the_weights(tmp_path):
     for scale in (2, 3, 4):
         write(tmp_path / "w.safetensors", Span(8, scale).state_dict(), {})
-        assert span(tmp_path / "w.safetensors", None).scale == scale
+        assert zoo.load("span", tmp_path / "w.safetensors").scale == scale
 
 
 def test_another_scale_than_that_of_the_weights_is_refused_with_the_cure(small):
     with pytest.raises(WeightsError, match=r"are for scale 4, --scale asks for 2; drop --scale, or give x2 weights"):
-        span(small[1](), 2)
+        zoo.load("span", small[1](), 2)
     with pytest.raises(WeightsError, match=r"--scale asks for 3; built in is x4 only: give --weights"):
-        span(None, 3)
+        zoo.load("span", scale=3)
 
 
 def test_weights_of_another_network_are_told_what_was_found_and_expected(shared):
     with pytest.raises(WeightsError, match=r"are not SPAN's: expected conv_1, .*; found B1, B2,"):
-        span(shared / "data/weights/sr/rfdn/RFDN_AIM.pth", None)
+        zoo.load("span", shared / "data/weights/sr/rfdn/RFDN_AIM.pth")
 
 
 def test_the_other_networks_of_the_collection_are_all_refused(shared):
@@ -246,7 +247,7 @@ def test_the_other_networks_of_the_collection_are_all_refused(shared):
     others = [*folder.glob("efdn/*.pth"), *folder.glob("carn/*.pth"), folder / "ntire2025/team24_spanf.pth"]
     for path in others:
         with pytest.raises(WeightsError, match="are not SPAN's"):
-            span(path, None)
+            zoo.load("span", path)
 
 
 @pytest.mark.parametrize("outputs", [48, 16], ids=["rgb-out", "grey-out"])
@@ -260,16 +261,33 @@ def test_weights_for_one_channel_are_told_so(small, outputs):
         }
     )
     with pytest.raises(WeightsError, match=r"take 1 channels, expected 3 \(RGB\)"):
-        span(path, None)
+        zoo.load("span", path)
 
 
 def test_a_missing_block_is_named(small):
     path = small[1](**{"block_6.c3_r.bias": None})
     with pytest.raises(WeightsError, match=r"do not fit Span: missing: block_6\.c3_r\.bias; check"):
-        span(path, None)
+        zoo.load("span", path)
 
 
 def test_more_blocks_than_span_has_are_named(small):
     path = small[1](**{"block_7.c1_r.weight": torch.zeros(8, 8, 3, 3)})
     with pytest.raises(WeightsError, match=r"unexpected: block_7\.c1_r\.weight"):
-        span(path, None)
+        zoo.load("span", path)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_training_form_starts_from_interpolation_at_the_published_width(scale, photo):
+    torch.manual_seed(7)
+    module = build(scale)
+    assert module.training and module.scale == scale
+    assert parameters(merged(module)) == parameters(Span(48, scale))
+    x = torch.from_numpy(photo(24, 28) / np.float32(255)).permute(2, 0, 1)[None]
+    assert float(distance_to_bilinear(module.eval(), x).pow(2).mean().sqrt()) < 0.04  # as above
+
+
+def test_a_checkpoint_alone_is_recognised_in_all_its_forms(small, shared):
+    names = [name.replace("sk.", "eval_conv.") for name in Span(8, 4, trainable=True).state_dict()]
+    forms = [small[0].state_dict(), Span(8, 4, trainable=True).state_dict(), dict.fromkeys(names)]
+    assert [zoo.recognise(form) for form in forms] == ["span"] * 3
+    assert [zoo.recognise(read(shared / path)) for path in (CHECKPOINT, NTIRE)] == ["span"] * 2

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from PIL import Image
 
-from compress import train
+from compress import train, zoo
 from compress.errors import DataError, RecipeError, RunFolderError, UsageError
 from compress.models.span import from_state
 from compress.progress import SILENT, Reporter
+from compress.train.loop import _learning_rate
 from compress.weights import read
 
 RECIPE = train.TrainRecipe(
     scale=2,
-    channels=8,
+    sizes={"channels": 8},
     steps=6,
     batch=2,
     crop=16,
@@ -80,7 +86,7 @@ def test_weights_load_in_deploy_form_and_carry_their_recipe(finished: Path) -> N
 def test_the_log_has_a_line_for_each_validation(finished: Path) -> None:
     lines = [json.loads(line) for line in (finished.parent / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6]
-    assert all(np.isfinite(line["validation_psnr"]) for line in lines)
+    assert all(np.isfinite(line["validation"]) for line in lines)
 
 
 @pytest.mark.parametrize("step", [1, 4, 6])
@@ -127,8 +133,8 @@ def test_images_smaller_than_the_crop_are_refused_with_the_sizes(tmp_path: Path,
 
 
 def test_unknown_key_in_a_training_recipe_gets_the_nearest(tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text("chanels = 16\n")
-    with pytest.raises(RecipeError, match="did you mean 'channels'"):
+    (tmp_path / "r.toml").write_text("clip_nrom = 16\n")
+    with pytest.raises(RecipeError, match="did you mean 'clip_norm'"):
         train.load_recipe(tmp_path / "r.toml")
 
 
@@ -145,8 +151,139 @@ def test_the_shipped_recipe_loads() -> None:
 
 def test_learning_rate_warms_up_and_decays() -> None:
     recipe = replace(RECIPE, steps=1000, warmup_steps=100, learning_rate=1e-3)
-    rates = [train._learning_rate(recipe, step) for step in range(1000)]
+    rates = [_learning_rate(recipe, step) for step in range(1000)]
     assert rates[99] == pytest.approx(1e-3)
     assert rates[:100] == sorted(rates[:100])
     assert rates[99:] == sorted(rates[99:], reverse=True)
     assert rates[-1] == pytest.approx(1e-6, rel=0.05)
+
+
+def test_a_run_killed_outright_resumes_to_the_very_same_weights(tmp_path: Path, pictures: Path, finished: Path) -> None:
+    out = tmp_path / "run"
+    code = (
+        "import os, signal, sys, json\n"
+        "from contextlib import contextmanager\n"
+        "from pathlib import Path\n"
+        "from compress import train\n"
+        "from compress.progress import Reporter\n"
+        "class Killer(Reporter):\n"
+        "    @contextmanager\n"
+        "    def bar(self, label, total):\n"
+        "        def update(done):\n"
+        "            if label.startswith('training') and done == 5:\n"
+        "                os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        yield update\n"
+        "recipe = train.load_recipe(Path(sys.argv[1]))\n"
+        "train.train(recipe, [Path(sys.argv[2])], Path(sys.argv[3]), None, False, Killer(quiet=True))\n"
+    )
+    settings = {**asdict(RECIPE), "sizes": dict(RECIPE.sizes), "shrink": list(RECIPE.shrink)}
+    (tmp_path / "r.toml").write_text(tomli_w.dumps(settings))
+    command = [sys.executable, "-c", code, str(tmp_path / "r.toml"), str(pictures), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    killed = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (out / "checkpoint.pt").exists() and not (out / "weights.safetensors").exists()
+    resumed = train.train(RECIPE, [pictures], out, None, True, SILENT)
+    expected, found = read(finished), read(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [3, 6]
+
+
+def test_a_checkpoint_cut_short_is_refused_with_its_name(tmp_path: Path, pictures: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train.train(RECIPE, [pictures], tmp_path / "run", None, False, StopsAt(4))
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(RunFolderError, match=r"checkpoint\.pt: cannot be taken up"):
+        train.train(RECIPE, [pictures], tmp_path / "run", None, True, SILENT)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes, told apart by their brightness."""
+    random = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    images = np.clip(60 + 120 * labels[:, None, None, None] + random.normal(0, 20, (80, 16, 16, 3)), 0, 255)
+    path = tmp_path_factory.mktemp("labelled") / "set.npz"
+    parts = {"x_train": images[:60], "x_test": images[60:]}
+    np.savez(path, **{k: v.astype(np.uint8) for k, v in parts.items()}, y_train=labels[:60], y_test=labels[60:])
+    return path
+
+
+NAMING = replace(
+    RECIPE,
+    model="resnet20",
+    sizes={"classes": 2},
+    steps=12,
+    batch=8,
+    holdout_every=4,
+    validate_every=6,
+    optimizer="sgd",
+    learning_rate=0.05,
+)
+
+
+def test_a_classifier_learns_from_labels_and_resumes_exactly(tmp_path: Path, labelled: Path) -> None:
+    whole = train.train(NAMING, [labelled], tmp_path / "whole", None, False, SILENT)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["metric"] == "top-1 %" and lines[-1]["loss"] < lines[0]["loss"]
+    with pytest.raises(KeyboardInterrupt):
+        train.train(NAMING, [labelled], tmp_path / "cut", None, False, StopsAt(7))
+    resumed = train.train(NAMING, [labelled], tmp_path / "cut", None, True, SILENT)
+    expected, found = read(whole), read(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected), "running statistics included"
+    assert zoo.load("resnet20", whole).classes == 2
+
+
+def test_a_classifier_learns_from_a_teacher(tmp_path: Path, labelled: Path) -> None:
+    teacher = zoo.fresh("resnet20", classes=2, seed=3)
+    recipe = replace(NAMING, teacher_weight=1.0, steps=4, validate_every=4)
+    taught = read(train.train(recipe, [labelled], tmp_path / "taught", teacher, False, SILENT))
+    alone = replace(recipe, teacher_weight=0.0)
+    other = read(train.train(alone, [labelled], tmp_path / "alone", None, False, SILENT))
+    assert any(not torch.equal(taught[name], other[name]) for name in taught)
+
+
+def test_every_image_is_drawn_once_an_epoch(labelled: Path) -> None:
+    from compress.train.labelled_examples import prepare_naming
+
+    examples = prepare_naming(replace(NAMING, batch=9), [labelled], 3, (16, 16), 1.0, 2)
+    assert not set(examples.chosen) & set(examples.held)
+    drawn = np.concatenate([examples._drawn(step) for step in range(5)])
+    assert sorted(drawn) == sorted(examples.chosen), "45 images in five batches of nine"
+    assert all(torch.equal(a, b) for a, b in zip(examples.batch(3), examples.batch(3), strict=True))
+
+
+def test_a_denoiser_is_trained_on_fresh_noise(tmp_path: Path, pictures: Path) -> None:
+    recipe = replace(
+        RECIPE, model="dncnn", sizes={"depth": 3, "width": 8}, loss="charbonnier", steps=30, validate_every=15
+    )
+    weights = train.train(recipe, [pictures], tmp_path / "run", None, False, SILENT)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["metric"] == "PSNR dB" and lines[-1]["loss"] < lines[0]["loss"]
+    assert zoo.load("dncnn", weights).task == "restoration"
+
+
+@pytest.mark.parametrize("model", ["resnet20", "dncnn"])
+def test_a_teacher_of_another_task_is_refused(tmp_path: Path, pictures: Path, model: str) -> None:
+    with pytest.raises(UsageError, match=f"teacher {model} is made for .*choose another --teacher"):
+        train.train(replace(RECIPE, teacher_weight=0.5), [pictures], tmp_path / "r", zoo.fresh(model), False, SILENT)
+
+
+def test_charbonnier_is_the_smoothed_absolute_value() -> None:
+    from compress.train.image_examples import _distance
+
+    a, b = torch.tensor([0.0, 0.3]), torch.tensor([0.0, 0.0])
+    assert float(_distance("charbonnier", a, b)) == pytest.approx((1e-3 + (0.09 + 1e-6) ** 0.5) / 2)
+    assert float(_distance("l1", a, b)) == pytest.approx(0.15)
+
+
+def test_the_average_follows_the_buffers_too() -> None:
+    from compress.train.state import start
+
+    state = start(NAMING, torch.device("cpu"))
+    state.module(torch.rand(4, 3, 32, 32))
+    state.follow(0.0)
+    pairs = zip(state.average.buffers(), state.module.buffers(), strict=True)
+    assert all(torch.equal(mean, value) for mean, value in pairs)

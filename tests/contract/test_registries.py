@@ -1,34 +1,48 @@
-"""What every registered model and method must do; a new one is tested by being there."""
+"""What every registered method, task and kind of model must do; a new one is tested by being there.
+
+Families of networks are in test_models.py.
+"""
 
 import dataclasses
+import functools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from compress.errors import UsageError, WeightsError
-from compress.methods.reparameterize import merged
-from compress.network import Network, WeightsSource
-from compress.registry import METHODS, MODELS, TRAINABLE, Registry
-from compress.task import super_resolution
-from compress.weights import write
+from compress import source, zoo
+from compress.errors import UsageError
+from compress.methods.reparameterize import Reparameterize, mergeable, merged
+from compress.network import CLASSIFICATION
+from compress.registry import METHODS, MODELS, SOURCES, TASKS, Registry
+from compress.task import Data
 
-SIZES = [(16, 24), (19, 9)]
+# a small family for each task, and one without blocks to merge
+SMALL = {
+    "span": {"channels": 8},
+    "fsrcnn": {"features": 8, "shrink": 4, "depth": 1},
+    "dncnn": {"width": 8},
+    "mlperf-resnet8": {"width": 4},
+}
 
 
-@pytest.fixture
-def task(photos_folder):
-    """A task of x4 on small images; methods may calibrate or train on it."""
-    return super_resolution(4, photos_folder("data"), photos_folder("calibration"))
+@functools.cache
+def networks(name):
+    """Networks that methods meet: the training form of a small one, and what it is after merging."""
+    network = zoo.fresh(name, **SMALL[name])
+    if not mergeable(network.module):
+        return (network,)
+    return (network, replace(network, module=merged(network.module).eval()))
 
 
-def build(name):
-    """The model with its built-in weights."""
-    try:
-        return MODELS[name](None, None)
-    except WeightsError as error:
-        pytest.skip(f"{name} has no built-in weights: {error}")
+@functools.cache
+def task_of(name):
+    """The task of a network, on the built-in photographs; methods may calibrate on it."""
+    network = networks(name)[0]
+    return TASKS[network.task](network, Data())
 
 
 def copy_of(module):
@@ -39,85 +53,10 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_model_has_a_name_a_summary_and_a_source(name):
-    network = build(name)
-    assert network.name == name and network.policy is None
-    assert network.weights.builtin and network.weights.path.is_file() and len(network.weights.sha256) == 64
-    assert len(MODELS.summary(name)) > 10
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_model_enlarges_images_of_any_size_by_its_scale(name, size):
-    network = build(name)
-    assert not network.module.training
-    x = torch.rand(2, network.channels, *size, generator=torch.Generator().manual_seed(0))
+def output(network):
+    height, width = network.input_size or (24, 16)
     with torch.inference_mode():
-        y = network.module(x)
-        assert y.shape == (2, network.channels, size[0] * network.scale, size[1] * network.scale)
-        assert y.dtype == torch.float32 and y.isfinite().all()
-        assert torch.equal(network.module(x), y), "the same input gives the same output"
-        assert torch.equal(build(name).module(x), y), "building it again changes nothing"
-        # one image alone: batches may take another convolution kernel, so float32 rounding is allowed
-        assert torch.allclose(network.module(x[:1]), y[:1], atol=1e-4)
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_model_keeps_brightness(name):
-    """Trained weights: a grey image comes out as about that grey, so input and output share the range [0, 1]."""
-    network = build(name)
-    with torch.inference_mode():
-        for grey in (0.2, 0.5, 0.8):
-            inner = network.module(torch.full((1, network.channels, 48, 48), grey))[..., 48:-48, 48:-48]
-            assert float(inner.mean()) == pytest.approx(grey, abs=0.02)  # five grey levels
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_model_refuses_a_scale_that_its_weights_do_not_have(name):
-    network = build(name)
-    with pytest.raises(WeightsError, match=rf"{network.scale}.*--weights"):
-        MODELS[name](None, network.scale + 1)
-    assert MODELS[name](None, network.scale).scale == network.scale
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_model_refuses_the_weights_of_something_else(name, tmp_path):
-    write(tmp_path / "other.safetensors", {"lstm.weight": torch.zeros(3, 3)}, {})
-    with pytest.raises(WeightsError, match=r"other\.safetensors"):
-        MODELS[name](tmp_path / "other.safetensors", None)
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("name", list(TRAINABLE))
-def test_a_training_form_can_be_trained(name, scale):
-    module = TRAINABLE[name](scale, 8)
-    assert module.training
-    y = module(torch.rand(2, 3, 10, 12))
-    assert y.shape == (2, 3, 10 * scale, 12 * scale)
-    y.abs().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
-
-
-@pytest.mark.parametrize("name", list(TRAINABLE))
-def test_the_global_seed_decides_the_first_values(name):
-    states = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        states.append(TRAINABLE[name](4, 8).state_dict())
-    assert same(states[0], states[1]) and not same(states[0], states[2])
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("name", list(TRAINABLE))
-def test_what_was_trained_is_loaded_by_the_model_of_that_name(name, scale, tmp_path):
-    module = merged(TRAINABLE[name](scale, 8)).eval()
-    write(tmp_path / "w.safetensors", module.state_dict(), {})
-    network = MODELS[name](tmp_path / "w.safetensors", scale)
-    assert network.scale == scale and not network.weights.builtin
-    x = torch.rand(1, 3, 9, 11)
-    with torch.inference_mode():
-        assert torch.equal(network.module(x), module(x))
+        return network.module(torch.rand(1, network.channels, height, width))
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -130,45 +69,34 @@ def test_a_method_is_a_frozen_dataclass_with_defaults(name):
         step.anything = 1
 
 
+@pytest.mark.parametrize("registry", [METHODS, TASKS, SOURCES], ids=lambda r: r.kind)
+def test_everything_says_in_one_line_what_it_is(registry):
+    for name in registry:
+        summary = registry.summary(name)
+        assert 20 < len(summary) <= 120 and summary.endswith("."), name
+        assert not summary.startswith(f"{getattr(registry[name], '__name__', '?')}("), "a docstring of its own"
+
+
+@pytest.mark.parametrize("model", list(SMALL))
 @pytest.mark.parametrize("name", list(METHODS))
-def test_a_method_says_in_one_line_what_it_does(name):
-    summary = METHODS.summary(name)
-    assert 20 < len(summary) <= 110 and summary.endswith(".")
-    assert not summary.startswith(METHODS[name].__name__ + "("), "the docstring must not be dataclass's own"
-
-
-def example(name):
-    """Networks that methods meet: the training form and the deploy form of a small trainable model."""
-    torch.manual_seed(0)
-    module = TRAINABLE[name](4, 8).eval()
-    return [
-        Network(name, m, 4, 3, WeightsSource(path=Path("none"), sha256="0" * 64, builtin=False))
-        for m in (module, merged(module))
-    ]
-
-
-@pytest.mark.parametrize("model", list(TRAINABLE))
-@pytest.mark.parametrize("name", list(METHODS))
-def test_a_method_returns_a_network_and_leaves_the_given_one_alone(name, model, task):
-    for network in example(model):
+def test_a_method_returns_a_network_and_leaves_the_given_one_alone(name, model):
+    for network in networks(model):
         before, modules = copy_of(network.module), [type(m) for m in network.module.modules()]
-        training = network.module.training
-        after = METHODS[name]()(network, task)
+        after = METHODS[name]()(network, task_of(model))
         assert same(copy_of(network.module), before)
         assert [type(m) for m in network.module.modules()] == modules
-        assert network.module.training is training and network.policy is None
-        assert (after.name, after.scale, after.channels) == (network.name, network.scale, network.channels)
-        assert after.weights == network.weights
+        assert not network.module.training and network.policy is None
+        kept = ("name", "scale", "channels", "task", "unit", "input_size", "classes", "crop_share", "weights")
+        assert [getattr(after, k) for k in kept] == [getattr(network, k) for k in kept]
         assert not after.module.training
-        with torch.inference_mode():
-            assert after.module(torch.rand(1, 3, 8, 10)).shape == (1, 3, 32, 40)
+        assert output(after).shape == output(network).shape
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_changing_what_a_method_returned_does_not_reach_back(name, task):
+def test_changing_what_a_method_returned_does_not_reach_back(name):
     """A method that changes weights must work on a copy; one that does not may hand the same module on."""
-    (network, _) = example(next(iter(TRAINABLE)))
-    after = METHODS[name]()(network, task)
+    network = networks("span")[0]
+    after = METHODS[name]()(network, task_of("span"))
     if after.module is network.module:
         return
     before = copy_of(network.module)
@@ -176,6 +104,97 @@ def test_changing_what_a_method_returned_does_not_reach_back(name, task):
         for parameter in after.module.parameters():
             parameter.zero_()
     assert same(copy_of(network.module), before)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_method_that_changes_the_module_lets_go_of_its_graph(name, tmp_path):
+    """The ONNX file that a network came as no longer is what it was."""
+    for network in networks("span"):
+        given = replace(network, graph=tmp_path / "given.onnx")
+        after = METHODS[name]()(given, task_of("span"))
+        assert after.graph == (given.graph if after.module is given.module else None)
+
+
+def test_a_network_with_nothing_to_merge_is_returned_as_it_is():
+    plain = networks("span")[1]
+    assert Reparameterize()(plain, task_of("span")) is plain
+    assert Reparameterize()(networks("span")[0], task_of("span")).module is not networks("span")[0].module
+
+
+@pytest.mark.parametrize("model", list(SMALL))
+def test_a_task_keeps_its_contract(model):
+    network, task = networks(model)[0], task_of(model)
+    assert task.name == network.task
+    assert all(p.is_file() for p in task.files())
+    image = task.sample()
+    assert image.dtype == np.float32 and image.shape[2] == network.channels
+    assert 0 <= image.min() <= image.max() <= 1
+    done = []
+    floor = task.floor(done.append)
+    assert done[-1] == task.size == sum(i.count for i in floor.items)
+    assert (floor.protocol, floor.unit) == (task.protocol, task.unit) and task.unit in task.metric
+    assert task.floor_name
+
+
+@pytest.mark.parametrize("model", list(SMALL))
+def test_calibration_inputs_follow_the_seed_and_have_the_size_of_an_input(model):
+    network, task = networks(model)[0], task_of(model)
+    first, again, other = (task.calibration_inputs(5, 16, seed) for seed in (3, 3, 4))
+    assert len(first) == 5
+    height, width = network.input_size or (16, 16)
+    assert {i.shape for i in first} == {(height, width, network.channels)}
+    assert all(i.dtype == np.float32 and 0 <= i.min() <= i.max() <= 1 for i in first)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("model", list(SMALL))
+@pytest.mark.parametrize("name", list(TASKS))
+def test_a_task_refuses_networks_that_it_cannot_judge(name, model):
+    network = networks(model)[0]
+    if network.task != name:
+        with pytest.raises(UsageError, match=rf"task {name}: {model} .*drop --task"):
+            TASKS[name](network, Data())
+
+
+def test_every_family_has_the_task_that_fits_what_it_gives():
+    for model in SMALL:
+        network = networks(model)[0]
+        assert (output(network).ndim == 2) is (network.task == CLASSIFICATION)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("span", "zoo"),
+        ("weights.pth", "checkpoint"),
+        ("a/b.SafeTensors", "checkpoint"),
+        ("keras.h5", "checkpoint"),
+        ("net.onnx", "onnx"),
+        ("timm:resnet18", "timm"),
+        ("package.module:factory", "factory"),
+        ("module:Class", "factory"),
+    ],
+)
+def test_every_way_to_name_a_model_is_of_one_kind(model, kind):
+    assert [name for name in SOURCES if SOURCES[name].accepts(model)] == [kind]
+    assert source.kind_of(model) is SOURCES[kind]
+
+
+@pytest.mark.parametrize("model", ["spam", "net.tflite", "a b:c", "pkg.:f", ":f", "mod:", ""])
+def test_a_text_that_names_no_model_is_told_what_there_is(model):
+    with pytest.raises(UsageError) as caught:
+        source.kind_of(model)
+    message = str(caught.value)
+    assert message.startswith(f"unknown model {model!r}; ")
+    assert "known: " in message and "span" in message and source.KINDS in message
+
+
+def test_values_of_model_arguments_are_read_as_python_would():
+    given = {"a": "1", "b": "-2.5e3", "c": "TRUE", "d": "none", "e": "1,2", "f": "plain", "g": "x,1", "h": "4,"}
+    assert source.arguments(given) == {
+        "a": 1, "b": -2500.0, "c": True, "d": None, "e": (1, 2), "f": "plain", "g": ("x", 1), "h": (4,)
+    }  # fmt: skip
 
 
 def test_registering_a_name_twice_raises_and_changes_nothing():
@@ -194,7 +213,7 @@ def test_registering_a_name_twice_raises_and_changes_nothing():
     assert list(registry) == ["one"] and registry["one"] is first
 
 
-@pytest.mark.parametrize("registry", [MODELS, METHODS, TRAINABLE], ids=lambda r: r.kind)
+@pytest.mark.parametrize("registry", [MODELS, METHODS, TASKS, SOURCES], ids=lambda r: r.kind)
 def test_the_real_registries_refuse_a_second_thing_of_a_name(registry):
     before = {name: registry[name] for name in registry}
     for name in before:
@@ -208,6 +227,8 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         METHODS["quantise"]
     with pytest.raises(UsageError, match=r"unknown model 'spam'; did you mean 'span'\?"):
         MODELS["spam"]
+    with pytest.raises(UsageError, match=r"unknown task 'super-res'; did you mean 'super-resolution'\?"):
+        TASKS["super-res"]
 
 
 def test_names_come_in_alphabetical_order():
@@ -215,6 +236,14 @@ def test_names_come_in_alphabetical_order():
     for name in ("b", "c", "a"):
         registry.add(name)(object())
     assert list(registry) == ["a", "b", "c"]
+
+
+def test_a_summary_is_the_title_or_the_first_line_of_the_docstring():
+    registry = Registry("thing", "compress.methods")
+    registry.add("titled")(dataclasses.make_dataclass("Titled", [("title", str)])("What it is"))
+    registry.add("documented")(Path)
+    assert registry.summary("titled") == "What it is"
+    assert registry.summary("documented") == Path.__doc__.strip().split("\n")[0]
 
 
 def test_the_package_is_imported_on_the_first_look_up_only(monkeypatch):

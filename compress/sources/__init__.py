@@ -1,0 +1,1 @@
+"""Kinds of things that ``--model`` may name, one module each, found by being there."""

@@ -1,0 +1,1 @@
+"""Ways to judge networks, one module each, found by being there."""
