@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import record
 
+from compress import zoo
 from compress.data.bicubic import downscale
 from compress.data.images import list_images, read_rgb
 from compress.evaluate import modcrop, score, to_uint8
-from compress.registry import MODELS
 from export import formats, tiling
 from export.artifact import Card, ExportSpec
 from export.policy import QuantPolicy
@@ -29,7 +29,7 @@ def main() -> None:
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     data = record.need_shared()
-    network = MODELS["span"](data / "weights/sr/span/spanx4_ch48_deploy_fp16rounded.pth", None)
+    network = zoo.load("span", data / "weights/sr/span/spanx4_ch48_deploy_fp16rounded.pth")
     halo = radius(network.module, 3, 4)
     images = list_images(data / "sr/train/BSDS200_jpg_first100")
     lr = [downscale(modcrop(read_rgb(p), 4), 4)[:64, :64].astype(np.float32) / 255 for p in images[:60]]

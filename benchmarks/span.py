@@ -10,16 +10,19 @@ from pathlib import Path
 
 import record
 
-from compress import pipeline
+from compress import pipeline, zoo
 from compress.cli import _options
+from compress.measure import through
+from compress.network import Network
 from compress.options import Options
 from compress.progress import Reporter
-from compress.registry import MODELS
 from compress.result import Result
 from compress.run_folder import RunFolder
-from compress.task import Scores, super_resolution
-from export import formats, tiling
+from compress.task import Data, Scores
+from compress.tasks.super_resolution import super_resolution
+from export import formats
 from export.artifact import Session
+from export.receptive_field import Reach
 from export.torch_session import TorchSession
 
 WEIGHTS = {
@@ -37,11 +40,12 @@ def run(weights: Path | None, data: Path, root: Path) -> Result:
         return pipeline.run(options, folder, Reporter())
 
 
-def scores_of(session: Session, result: Result, data: Path) -> Scores:
+def psnr_of(session: Session, network: Network, reach: Reach, data: Path) -> float:
     """A session on another set."""
-    task = super_resolution(result.scale, data, None)
-    with Reporter().bar(f"  {data.name}", len(task.evaluation)) as update:
-        return task.judge(lambda image: tiling.enlarge(session, image, result.scale, result.halo), update)
+    task = super_resolution(network, Data(data))
+    with Reporter().bar(f"  {data.name}", task.size) as update:
+        scores: Scores = task.judge(through(session, network, reach), update)
+    return scores.mean
 
 
 def numbers_of(weights: Path | None, images: Path) -> dict[str, object]:
@@ -49,16 +53,17 @@ def numbers_of(weights: Path | None, images: Path) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "run"
         found = run(weights, images / TIMED, root)
-        network = MODELS["span"](weights, None)
-        psnr = {"torch-float32": {TIMED: found.float32.psnr}}
+        network = zoo.load("span", weights)
+        reach = pipeline.reach_of(network)
+        psnr = {"torch-float32": {TIMED: found.float32.mean}}
         for name in OTHERS:
             plain = TorchSession(network.module)
-            psnr["torch-float32"][name] = scores_of(plain, found, images / name).psnr
+            psnr["torch-float32"][name] = psnr_of(plain, network, reach, images / name)
         files = {}
         for file in found.files:
             session = formats.open_file(file.artifact.path(root), file.latency.threads)
-            sets = {name: scores_of(session, found, images / name).psnr for name in OTHERS}
-            psnr[file.artifact.name] = {TIMED: file.scores.psnr, **sets}
+            sets = {name: psnr_of(session, network, reach, images / name) for name in OTHERS}
+            psnr[file.artifact.name] = {TIMED: file.scores.mean, **sets}
             files[file.artifact.name] = {
                 "bytes": file.artifact.file_bytes,
                 "median_ms": round(file.latency.median_ms, 1),

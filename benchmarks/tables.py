@@ -12,9 +12,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pydantic
 from record import REPO, RESULTS
 
-PAGES = ("README.md", "docs/int8.md")
+from compress.coverage import Row
+from compress.report.coverage import markdown
+
+PAGES = ("README.md", "docs/int8.md", "docs/models.md", "docs/coverage.md")
 
 
 def _load(name: str) -> Any:
@@ -57,10 +61,39 @@ def openvino_route() -> str:
     return _grid(["route", "PSNR-Y dB", "seconds"], rows)
 
 
+def official_weights() -> str:
+    """Measured beside published scores."""
+    rows = []
+    for title, found in _load("official_weights").items():
+        unit, digits = found["unit"], 2
+        pairs = [
+            f"{name} {found['measured'][name]:.{digits}f} ({stated:.{digits}f})"
+            for name, stated in found["stated"].items()
+        ]
+        rows.append([title, found["network"], f"{found['parameters']:,}", f"{', '.join(pairs)} {unit}"])
+    return _grid(["weights", "recognised as", "parameters", "measured here (published)"], rows)
+
+
+def coverage() -> str:
+    """How far every network gets."""
+    rows = pydantic.TypeAdapter(list[Row]).validate_python(
+        [{**r, "cells": {k: {**c, "seconds": 0.0} for k, c in r["cells"].items()}} for r in _load("coverage")["rows"]]
+    )
+    return markdown(rows).strip()
+
+
+def coverage_headline() -> str:
+    """One line of it."""
+    return coverage().split("\n", 1)[0]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "span_scores": span_scores,
     "span_speed": span_speed,
     "openvino_route": openvino_route,
+    "official_weights": official_weights,
+    "coverage": coverage,
+    "coverage_headline": coverage_headline,
 }
 
 
