@@ -79,21 +79,41 @@ def fuse_pixel_shuffle(path: Path) -> int:
 
 def _fuse_graph(model: Flat, graph: Flat) -> int:
     done = 0
-    for conv in [op for op in graph.operators if _code(model, op) == _schema().BuiltinOperator.CONV_2D]:
-        chain = _chain_after(model, graph, conv)
+    for op in list(graph.operators):
+        convolutions = _convolutions_behind(model, graph, op)
+        chain = _chain_after(model, graph, op) if convolutions else None
         order = _channel_order(model, graph, chain) if chain else None
-        if order is None or _grouped(graph, conv) or not _exclusive(model, graph, conv):
+        if order is None or not all(_exclusive(model, graph, conv) for conv in convolutions):
             continue
         block, channels = order
-        _permute_outputs(model, graph, conv, channels)
+        for conv in convolutions:
+            _permute_outputs(model, graph, conv, channels)
         _replace(model, graph, chain, block)
         done += 1
     return done
 
 
-def _grouped(graph: Flat, conv: Flat) -> bool:
-    """Whether each output channel reads a part of the inputs only: then its place among the others matters."""
-    return bool(graph.tensors[conv.inputs[1]].shape[3] != graph.tensors[conv.inputs[0]].shape[3])
+def _convolutions_behind(model: Flat, graph: Flat, op: Flat) -> list[Flat]:
+    """The convolutions whose output channels an operator passes on in their order; none where it does more.
+
+    Its own, or, of a sum or a function of each value, those of its inputs; an input of one channel has no order.
+    None in groups: an output channel cannot move to another group.
+    """
+    kinds = _schema().BuiltinOperator
+    if _code(model, op) == kinds.CONV_2D:
+        depth = graph.tensors[op.inputs[0]].shape[3]
+        return [op] if graph.tensors[op.inputs[1]].shape[3] == depth else []
+    plain = (kinds.ADD, kinds.RELU, kinds.RELU_0_TO_1, kinds.TANH, kinds.QUANTIZE, kinds.DEQUANTIZE)
+    if _code(model, op) not in plain or len(set(op.inputs)) != len(op.inputs):
+        return []
+    found: list[Flat] = []
+    for tensor in (t for t in op.inputs if list(graph.tensors[t].shape)[3:] != [1]):
+        before = [o for o in graph.operators if tensor in o.outputs]
+        behind = _convolutions_behind(model, graph, before[0]) if before else []
+        if not behind or len(_consumers(graph, tensor)) != 1:
+            return []
+        found += behind
+    return found
 
 
 def _consumers(graph: Flat, tensor: int) -> list[Flat]:

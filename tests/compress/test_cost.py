@@ -48,7 +48,7 @@ def test_span_at_the_size_of_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("name", "giga"), [("srresnet", 146), ("imdn", 40.9), ("rlfn", 29.8), ("carn", 90.9), ("carn_m", 32.5)]
+    ("name", "giga"), [("srresnet", 146), ("imdn", 40.9), ("rlfn", 29.8), ("carn", 90.9), ("carn-m", 32.5)]
 )
 def test_published_counts_of_other_networks(name, giga):
     module = merged(zoo.fresh(name, scale=4).module)

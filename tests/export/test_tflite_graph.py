@@ -272,3 +272,26 @@ def test_a_shuffle_after_a_grouped_convolution_is_left_alone(
     assert "DEPTH_TO_SPACE" not in tflite_graph.operators(path)
     image = picture(16, 20)
     assert compare(run(path, image), TorchSession(module).run(image)).as_float
+
+
+class Anchored(nn.Module):
+    """The image repeated, added to a convolution's output before the shuffle, as ABPN does, and a second sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second, self.repeat = (nn.Conv2d(3, 12, side, padding=side // 2) for side in (3, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pixel_shuffle(torch.relu(self.first(x) + self.repeat(x)) + self.second(x), 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_shuffle_behind_sums_of_convolutions_is_fused_to_the_bit(
+    unfused: Callable[..., Path], picture: Callable[..., Image], dtype: str, tmp_path: Path
+) -> None:
+    path = unfused("anchored", dtype, Anchored())
+    fused = Path(shutil.copy(path, tmp_path))
+    assert tflite_graph.fuse_pixel_shuffle(fused) == 1
+    assert tflite_graph.operators(fused)["DEPTH_TO_SPACE"] == 1
+    assert np.array_equal(run(path, picture(SIDE, SIDE)), run(fused, picture(SIDE, SIDE)))
