@@ -81,7 +81,7 @@ def _fuse_graph(model: Flat, graph: Flat) -> int:
     done = 0
     for op in list(graph.operators):
         convolutions = _convolutions_behind(model, graph, op)
-        chain = _chain_after(model, graph, op) if convolutions else None
+        chain = _chain_after(model, graph, op) if convolutions else []
         order = _channel_order(model, graph, chain) if chain else None
         if order is None or not all(_exclusive(model, graph, conv) for conv in convolutions):
             continue
