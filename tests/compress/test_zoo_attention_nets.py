@@ -144,9 +144,10 @@ def test_sizes_that_do_not_fit_are_told(name, sizes, message):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (12, 9)])
+@torch.no_grad()
 def test_the_edge_convolution_of_cfsr_equals_the_sum_of_its_branches(size):
     torch.manual_seed(2)
-    layer = wake(cfsr.EdgeConv(6, 9)).requires_grad_(False)
+    layer = wake(cfsr.EdgeConv(6, 9))
     x = torch.randn(2, 6, *size)
     edges = [
         F.conv2d(
