@@ -56,6 +56,15 @@ class StopsAt(Reporter):
         yield update
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums split over another number of threads differ in their last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
@@ -179,7 +188,7 @@ def test_a_run_killed_outright_resumes_to_the_very_same_weights(tmp_path: Path, 
     settings = {**asdict(RECIPE), "sizes": dict(RECIPE.sizes), "shrink": list(RECIPE.shrink)}
     (tmp_path / "r.toml").write_text(tomli_w.dumps(settings))
     command = [sys.executable, "-c", code, str(tmp_path / "r.toml"), str(pictures), str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (out / "checkpoint.pt").exists() and not (out / "weights.safetensors").exists()

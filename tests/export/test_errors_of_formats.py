@@ -1,5 +1,6 @@
 """Whatever is wrong with a file or an installation, one message says so."""
 
+import copy
 import json
 import shutil
 import subprocess
@@ -196,6 +197,7 @@ def test_a_missing_converter_gives_the_command_that_installs_it(
     dtype: str,
     tmp_path: Path,
 ) -> None:
+    plain = copy.deepcopy(plain)  # no conversion of it is kept from another test
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingRuntimeError, match=rf"pip install 'edgepress\[{name}\]'"):
         formats.write(name, make_spec(plain, dtype), tmp_path, "net")
