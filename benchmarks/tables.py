@@ -18,7 +18,7 @@ from record import REPO, RESULTS
 from compress.coverage import Row
 from compress.report.coverage import markdown
 
-PAGES = ("README.md", "docs/int8.md", "docs/models.md", "docs/coverage.md")
+PAGES = ("README.md", "docs/int8.md", "docs/models.md", "docs/coverage.md", "docs/search.md")
 
 
 def _load(name: str) -> Any:
@@ -87,6 +87,47 @@ def coverage_headline() -> str:
     return coverage().split("\n", 1)[0]
 
 
+def search_replay() -> str:
+    """Trials and regret of every sampler, in the mean over six models."""
+    arms = _load("quantune_replay")["arms"]
+    columns = [c for c in next(iter(arms.values())) if c not in ("seeds", "seconds")]
+    rows = []
+    for title, found in arms.items():
+        first = found[columns[0]]
+        low, high = first["geometric interval"]
+        means = [f"{found[c]['mean']:.{1 if c.startswith('trials') else 2}f}" for c in columns]
+        rows.append([title, str(found["seeds"]), *means, f"{first['geometric']:.1f} ({low:.1f}-{high:.1f})"])
+    last = "geometric mean of the trials to the optimum (95 %)"
+    return _grid(["sampler", "seeds", "trials to the optimum", *columns[1:], last], rows)
+
+
+def search_models() -> str:
+    """Trials to the optimum, model by model."""
+    arms = _load("quantune_replay")["arms"]
+    models = list(next(iter(arms.values()))["trials to within 0"]["models"])
+    rows = [[t, *(f"{a['trials to within 0']['models'][m]:.1f}" for m in models)] for t, a in arms.items()]
+    return _grid(["sampler", *models], rows)
+
+
+def search_layered() -> str:
+    """Hypervolume after so many trials on the made-up network."""
+    found = _load("quantune_replay")["layered"]["hypervolume"]
+    counts = list(next(iter(found.values())))
+    rows = [[t, *(f"{v[c]['mean']:.3f} +- {v[c]['std']:.3f}" for c in counts)] for t, v in found.items()]
+    return _grid(["sampler", *(f"{c} trials" for c in counts)], rows)
+
+
+def search_predictors() -> str:
+    """Rank correlation on the model that was left out."""
+    found = _load("quantune_replay")["predictors"]
+    rows = []
+    for title, judged in found.items():
+        for kind in ("spearman", "kendall_at_top"):
+            name = "Spearman" if kind == "spearman" else "Kendall, best fifth"
+            rows.append([title, name, *(f"{j[kind]:.2f}" for j in judged)])
+    return _grid(["predictor", "", *(j["model"] for j in next(iter(found.values())))], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "span_scores": span_scores,
     "span_speed": span_speed,
@@ -94,6 +135,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "official_weights": official_weights,
     "coverage": coverage,
     "coverage_headline": coverage_headline,
+    "search_replay": search_replay,
+    "search_models": search_models,
+    "search_layered": search_layered,
+    "search_predictors": search_predictors,
 }
 
 
