@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import targets.profile
-from compress import __version__, recipe, report, source
+from compress import __version__, policies, recipe, report, source
 from compress.errors import UsageError
 from compress.measure import Measurer
 from compress.methods.reparameterize import Reparameterize
 from compress.network import Network
 from compress.options import Options
+from compress.policies import Choice, Judge, choose
 from compress.progress import Reporter
 from compress.registry import TASKS
 from compress.result import FileResult, Result, to_json
@@ -25,6 +26,7 @@ from compress.task import Task
 from compress.weights import sha256
 from export import formats, tiling, timing
 from export.artifact import Artifact, Card, ExportSpec, cut_to
+from export.errors import UntunableError
 from export.files import atomic_write
 from export.receptive_field import Reach, reach
 from export.torch_session import TorchSession
@@ -61,6 +63,9 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     merge = measurer.merge(deploy)
     seam = measurer.seam()
     compressed = steps.apply(network, task)
+    judge = Judge(compressed, task, reach, options, folder.root / "policies")
+    choice = _chosen(judge, (*options.formats, profile.deploy.format)[0], size, options, folder, reporter)
+    compressed = compressed if choice is None else replace(compressed, policy=choice.policy)
     wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
     specs = specs_of(compressed, task, reach, size, options)
     artifacts = _write_files(specs, wanted, folder, reporter)
@@ -79,6 +84,7 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
         scale=network.scale,
         halo=reach.halo,
         parameters=sum(p.numel() for p in compressed.module.parameters()),
+        choice=choice,
         merge=merge,
         seam=seam,
         floor_name=task.floor_name,
@@ -92,7 +98,8 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
         peak_memory_bytes=timing.resident_peak(),
         seconds=time.monotonic() - start,
     )
-    result = replace(result, verdict=_verdict(result, size))
+    blame = partial(policies.blame, result.deployed.artifact, specs, folder)
+    result = replace(result, verdict=_verdict(result, size, blame))
     report.write(result, task, network, folder.root, reporter)
     atomic_write(folder.root / "run.json", to_json(result))
     return result
@@ -151,11 +158,34 @@ def specs_of(
     return specs
 
 
+def _chosen(
+    judge: Judge, format: str, size: tuple[int, int], options: Options, folder: RunFolder, reporter: Reporter
+) -> Choice | None:
+    """The searched policy, where a search is wanted and there is something to quantize."""
+    if judge.network.policy is None or not options.searches:
+        return None
+    scratch = folder.root / "policies"
+    choice = folder.once("policy", Choice, lambda: choose(judge, format, size, options, scratch, reporter))
+    reporter.line(f"policy: {choice.why}; {choice.drop:.2f} {judge.task.unit} lost there")
+    return choice
+
+
 def write_one(spec: ExportSpec, name: str, out: Path) -> Artifact:
     """One file of one format, written into a folder under its usual name."""
     card = spec.card
     stem = f"{card.model}_x{card.scale}" if card.scale > 1 else card.model
     return formats.write(name, spec, out, f"{stem}_{card.dtype}")
+
+
+def _write_or_stock(spec: ExportSpec, name: str, out: Path, reporter: Reporter) -> Artifact:
+    """As :func:`write_one`; a file whose numbers cannot be tuned is left as the runtime's quantizer makes it."""
+    try:
+        return write_one(spec, name, out)
+    except UntunableError as error:
+        if spec.policy is None:
+            raise
+        reporter.line(f"  {name}: {error}; the numbers are those of its own quantizer")
+        return write_one(replace(spec, policy=spec.policy.as_stock), name, out)
 
 
 def _write_files(
@@ -164,7 +194,8 @@ def _write_files(
     """Every format of every spec; files that a killed run finished are kept."""
 
     def write(name: str, spec: ExportSpec) -> Artifact:
-        return replace(write_one(spec, name, folder.root / "artifacts"), folder="artifacts")
+        artifact = _write_or_stock(spec, name, folder.root / "artifacts", reporter)
+        return replace(artifact, folder="artifacts")
 
     jobs = [(name, spec) for name in wanted for spec in specs]
     artifacts = []
@@ -198,9 +229,11 @@ def _versions(wanted: Sequence[str]) -> dict[str, str]:
     return {"edgepress": __version__, "python": platform.python_version(), "system": platform.platform(), **found}
 
 
-def _verdict(result: Result, size: tuple[int, int]) -> Verdict:
-    """The deployed file against the profile."""
+def _verdict(result: Result, size: tuple[int, int], blame: Callable[[], str]) -> Verdict:
+    """The deployed file against the profile, and against what the user allows."""
     file = result.deployed
+    most = result.options.max_drop
+    too_much = most is not None and result.float32.mean - file.scores.mean > most
     facts = Facts(
         format=file.artifact.format,
         dtype=file.artifact.dtype,
@@ -214,5 +247,7 @@ def _verdict(result: Result, size: tuple[int, int]) -> Verdict:
         float_quality=result.float32.mean,
         floor_quality=result.floor.mean,
         unit=result.floor.unit,
+        most_loss=most,
+        blame=blame() if too_much else "",
     )
     return check(facts, result.profile)

@@ -13,6 +13,7 @@ from compress.errors import RunFolderError
 from compress.measure import Merge, Seam
 from compress.network import SUPER_RESOLUTION
 from compress.options import Options
+from compress.policies import Choice
 from compress.task import Scores
 from export.artifact import Artifact
 from export.parity import Parity
@@ -50,6 +51,8 @@ class Result:
     halo: int | None
     """Receptive-field radius, input pixels; None: the whole image."""
     parameters: int
+    choice: Choice | None
+    """The quantization policy that a search chose; None: the recipe's."""
     merge: Merge | None
     """What merging re-parameterisable blocks changed; None: there were none."""
     seam: Seam | None

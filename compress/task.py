@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from compress.errors import DataError
 from compress.weights import sha256
 
-__all__ = ["Data", "ItemScore", "Run", "Scores", "Task", "refuse_shared"]
+if TYPE_CHECKING:
+    from compress.network import Network
+
+__all__ = ["Data", "ItemScore", "Run", "Scores", "Task", "hold_out", "refuse_shared"]
+
+T = TypeVar("T")
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The network or a file on one input: (h, w, C) in [0, 1] to (h*scale, w*scale, C), or to (classes,)."""
@@ -116,6 +121,23 @@ class Task(Protocol):
             seed: decides what is cut; the same inputs for the same seed.
         """
         ...
+
+    def held_out(self, network: Network) -> Task:
+        """The same task within the calibration images: judged on some of them, calibrated on the others.
+
+        Choices are made on it, so that the images of the report are looked at once.
+
+        Raises:
+            DataError: there are no calibration images.
+        """
+        ...
+
+
+def hold_out(images: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """(judged on, calibrated on): every fourth item, at most 16, and the rest; a single one serves for both."""
+    held = tuple(images[3::4][:16]) or tuple(images[-1:])
+    chosen = {id(item) for item in held}
+    return held, tuple(item for item in images if id(item) not in chosen) or tuple(images)
 
 
 @dataclass(frozen=True)

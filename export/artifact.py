@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -83,11 +83,21 @@ class ExportSpec:
     """Inputs for the activation ranges, all of one size (H, W, C)."""
     graph: Path | None = None
     """The ONNX file that the network came as, for the formats that take it as it is."""
+    progress: Callable[[str, int], None] = lambda what, done: None
+    """Told what long work is going on, and how many parts of it are done; may raise to stop it."""
 
     @property
     def free_size(self) -> bool:
         """Whether height and width may stay open in the file."""
         return self.card.classes is None
+
+    def calibration_digest(self) -> str:
+        """Of the calibration inputs' values."""
+        total = hashlib.sha256()
+        for image in self.calibration:
+            total.update(repr(image.shape).encode())
+            total.update(np.ascontiguousarray(image).tobytes())
+        return total.hexdigest()
 
     def inputs_of_size(self, size: tuple[int, int]) -> list[Image]:
         """The calibration inputs, cut or mirrored on to a (height, width)."""

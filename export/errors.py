@@ -2,11 +2,15 @@
 
 from targets.errors import EdgepressError
 
-__all__ = ["ExportError", "MissingRuntimeError"]
+__all__ = ["ExportError", "MissingRuntimeError", "UntunableError"]
 
 
 class ExportError(EdgepressError):
     """A file that cannot be written, read or run."""
+
+
+class UntunableError(ExportError):
+    """A quantized file whose numbers cannot be improved upon; as the runtime's quantizer made it, it is fine."""
 
 
 class MissingRuntimeError(ExportError):

@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fuse_pixel_shuffle", "is_resizable", "operators", "read_card", "resize_input", "write_card"]
+__all__ = [
+    "fuse_pixel_shuffle",
+    "is_resizable",
+    "kind_of",
+    "load",
+    "operators",
+    "outputs_of_ends",
+    "read_card",
+    "resize_input",
+    "save",
+    "write_card",
+]
 
 _CARD = "edgepress"
 
@@ -27,7 +38,7 @@ def _schema() -> Any:
     return schema_py_generated
 
 
-def _load(path: Path) -> Flat:
+def load(path: Path) -> Flat:
     """The file as objects; weights stored behind the flatbuffer (which old runtimes cannot read) are pulled in."""
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -38,7 +49,8 @@ def _load(path: Path) -> Flat:
     return model
 
 
-def _save(model: Flat, path: Path) -> None:
+def save(model: Flat, path: Path) -> None:
+    """Write the objects as a file."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
@@ -49,16 +61,32 @@ def _code(model: Flat, op: Flat) -> int:
     return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
 
+def kind_of(model: Flat, op: Flat) -> str:
+    """Name of an operator in the schema, e.g. ``CONV_2D``."""
+    code = _code(model, op)
+    return next(str(k) for k, v in vars(_schema().BuiltinOperator).items() if v == code)
+
+
 def operators(path: Path) -> dict[str, int]:
     """How many operators of each kind the file holds, by name, e.g. ``{"CONV_2D": 21}``."""
     names = {v: k for k, v in vars(_schema().BuiltinOperator).items() if isinstance(v, int)}
-    model = _load(path)
+    model = load(path)
     counts: dict[str, int] = {}
     for graph in model.subgraphs:
         for op in graph.operators:
             name = names[_code(model, op)]
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def outputs_of_ends(path: Path) -> list[str]:
+    """Names of the outputs of the first and the last operator with weights."""
+    model = load(path)
+    graph = model.subgraphs[0]
+    dense = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+    found = [op for op in graph.operators if kind_of(model, op) in dense]
+    names = [graph.tensors[int(op.outputs[0])].name for op in (found[:1] + found[1:][-1:])]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 def fuse_pixel_shuffle(path: Path) -> int:
@@ -70,10 +98,10 @@ def fuse_pixel_shuffle(path: Path) -> int:
     Returns:
         The number of chains replaced; 0 leaves the file untouched.
     """
-    model = _load(path)
+    model = load(path)
     done = sum(_fuse_graph(model, graph) for graph in model.subgraphs)
     if done:
-        _save(model, path)
+        save(model, path)
     return done
 
 
@@ -249,18 +277,18 @@ def resize_input(path: Path, height: int, width: int, unit: int = 1) -> bool:
     if interpreter is None:
         return False
     sizes = {d["index"]: d["shape"] for d in interpreter.get_tensor_details()}
-    model = _load(path)
+    model = load(path)
     for index, tensor in enumerate(model.subgraphs[0].tensors):
         if model.buffers[tensor.buffer].data is None and index in sizes:
             tensor.shape = np.asarray(sizes[index], np.int32)
-    _save(model, path)
+    save(model, path)
     return True
 
 
 def write_card(path: Path, text: str) -> None:
     """Put a text into the file's metadata, in place of an earlier one."""
     schema = _schema()
-    model = _load(path)
+    model = load(path)
     kept = []
     for entry in model.metadata or []:
         if _name(entry) == _CARD:
@@ -272,12 +300,12 @@ def write_card(path: Path, text: str) -> None:
     entry.name, entry.buffer = _CARD, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*kept, entry]
-    _save(model, path)
+    save(model, path)
 
 
 def read_card(path: Path) -> str | None:
     """The text that :func:`write_card` put there; None without one."""
-    model = _load(path)
+    model = load(path)
     for entry in model.metadata or []:
         if _name(entry) == _CARD:
             return bytes(model.buffers[entry.buffer].data).decode()

@@ -36,6 +36,10 @@ class Facts:
     """Of the trivial method (bicubic); a file at or below it is broken."""
     unit: str
     """Of the three, e.g. ``dB``."""
+    most_loss: float | None = None
+    """What the user allows quantization to cost, in that unit; None: nothing was said."""
+    blame: str = ""
+    """Where the loss comes from, if it is too large."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def check(facts: Facts, profile: TargetProfile) -> Verdict:
         _equal("format", facts.format, profile.deploy.format),
         _equal("dtype", facts.dtype, profile.deploy.dtype),
         _quality(facts),
+        *_loss(facts),
         *_operators(facts, profile),
         *_bytes("file size", facts.file_bytes, profile.limits.file_bytes),
         *_bytes("peak memory", facts.peak_memory_bytes, profile.limits.peak_memory_bytes),
@@ -91,6 +96,15 @@ def _quality(facts: Facts) -> Finding:
         f"more than {facts.floor_quality:.2f} {facts.unit}, the trivial method's",
         "the file is broken, or the policy does not suit the network" if broken else "",
     )
+
+
+def _loss(facts: Facts) -> list[Finding]:
+    if facts.most_loss is None:
+        return []
+    loss = facts.float_quality - facts.quality
+    kept = loss <= facts.most_loss
+    found, most = f"{loss:.3f} {facts.unit}", f"at most {facts.most_loss:g} {facts.unit} (--max-drop)"
+    return [Finding("loss", "pass" if kept else "fail", found, most, "" if kept else facts.blame)]
 
 
 def _operators(facts: Facts, profile: TargetProfile) -> list[Finding]:

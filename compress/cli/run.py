@@ -40,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="input order of TFLite files; default: nhwc")
     parser.add_argument("--recipe", metavar="FILE", help="steps as TOML, or a built-in name; default: the target's")
+    parser.add_argument("--budget", metavar="TIME", help="search a quantization policy for so long: 90s, 10m, 1h")
+    parser.add_argument("--trials", metavar="N", type=_options.positive, help="search among so many policies")
+    parser.add_argument(
+        "--max-drop",
+        metavar="X",
+        type=float,
+        help="search until quantization costs at most so many dB or points, and fail (exit 1) if it costs more",
+    )
     parser.add_argument(
         "--format", dest="formats", metavar="NAME", action="append", help="only this format; may be repeated"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from compress.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-__all__ = ["Labelled", "Part", "find", "fit"]
+__all__ = ["Labelled", "Part", "find", "fit", "subset"]
 
 # Class folders come last: a table may name files in folders, and any folder of images looks like a class.
 _LAYOUTS: tuple[Layout, ...] = (table, rows, idx, cifar_binary, archive, class_folders)
@@ -46,6 +47,11 @@ def find(root: Path, part: Part) -> Labelled | None:
         found = f"found {listing(root)}" if root.is_dir() else "found a file of another kind"
         raise DataError(f"data {root}: no labelled images, {found}; expected one of {expected}")
     return layout.read(root, part)
+
+
+def subset(data: Labelled, indices: NDArray[np.intp]) -> Labelled:
+    """Some of the images, in the order of the indices."""
+    return replace(data, labels=data.labels[indices], reader=lambda k: data.reader(int(indices[k])))
 
 
 def fit(image: Image, channels: int, size: tuple[int, int], crop_share: float) -> NDArray[np.float32]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
 from compress.network import Network
 from compress.registry import METHODS
-from export.policy import QuantPolicy
+from export.policy import Clipping, Correction, QuantPolicy, Rounding, Scheme
 
 if TYPE_CHECKING:
     from compress.task import Task
@@ -22,18 +22,23 @@ __all__ = ["Quantize"]
 class Quantize:
     """Quantize weights and activations to 8 bits after training, by each runtime's own quantizer.
 
-    Jacob et al., arXiv:1712.05877, section 2: symmetric weights, asymmetric activations whose ranges are the
-    minimum and maximum seen on calibration crops.
+    Jacob et al., arXiv:1712.05877, section 2.  The fields are those of :class:`export.policy.QuantPolicy`, which
+    says what each does; with the defaults the runtimes' tools decide every number.
     """
 
     granularity: Literal["channel", "tensor"] = "channel"
-    """One weight scale for each output channel, or one for the whole tensor."""
     calibration_crops: Annotated[int, pydantic.Field(ge=1, le=4096)] = 64
-    """How many crops the ranges are taken from."""
     calibration_size: Annotated[int, pydantic.Field(ge=8, le=512)] = 64
-    """Side of a crop in LR pixels."""
+    scheme: Scheme = "asymmetric"
+    clipping: Clipping = "min-max"
+    weight_bits: Literal[4, 8] = 8
+    layer_bits: tuple[int, ...] = ()
+    rounding: Rounding = "nearest"
+    correction: Correction = "none"
+    exact: bool = False
+    ends: Literal["int8", "float"] = "int8"
+    training_steps: Annotated[int, pydantic.Field(ge=0, le=1_000_000)] = 0
 
     def __call__(self, network: Network, task: Task) -> Network:
         """The network with the policy that its exports follow."""
-        policy = QuantPolicy(self.granularity, self.calibration_crops, self.calibration_size)
-        return replace(network, policy=policy)
+        return replace(network, policy=QuantPolicy(**asdict(self)))

@@ -15,11 +15,12 @@ from compress.data.images import read_rgb
 from compress.errors import DataError, UsageError
 from compress.network import Network
 from compress.registry import TASKS
-from compress.task import Data, ItemScore, Run, Scores, refuse_shared
+from compress.task import Data, ItemScore, Run, Scores, hold_out, refuse_shared
 from export.torch_session import TorchSession
 
 __all__ = ["Agreement", "Classification", "classification"]
 
+_HELD_OUT = 1000  # images that choices are made on
 _SHIFTS = 4  # crops of each built-in photograph, so that agreement is not read off a handful of inputs
 Image = NDArray[np.float32]
 
@@ -55,6 +56,22 @@ class _Inputs:
             image = read_rgb(path) if len(share) else None
             inputs += [self.fit(_part(image, random)) for _ in share if image is not None]
         return inputs
+
+    def held_out(self, network: Network) -> Classification | Agreement:
+        """Judged on some of the calibration images, calibrated on the others; agreement where they have no labels."""
+        shape = (self.channels, self.input_size, self.crop_share)
+        if not isinstance(self.calibration, labelled.Labelled):
+            if not self.calibration:
+                raise DataError("no calibration images; give --calibration DIR with at least one image")
+            held, rest = hold_out(self.calibration)
+            return Agreement(*shape, rest, network, held)
+        order = np.random.default_rng(0).permutation(self.calibration.count)
+        judged = order[: max(1, min(_HELD_OUT, len(order) // 2))]
+        others = order[len(judged) :] if len(order) > 1 else order
+        known = self.calibration.classes or tuple(f"class {k}" for k in range(network.classes or 1))
+        names = (*known, *(f"class {k}" for k in range(len(known), network.classes or 1)))
+        parts = (labelled.subset(self.calibration, others), labelled.subset(self.calibration, judged))
+        return Classification(*shape, parts[0], parts[1], names)
 
 
 def _part(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

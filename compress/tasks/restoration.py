@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from compress.data import builtin, degraded, folder
 from compress.data.crops import cut_in_turn
 from compress.data.images import read_rgb, to_channels
-from compress.errors import UsageError
+from compress.errors import DataError, UsageError
 from compress.evaluate import luma, psnr, ssim, to_uint8
 from compress.network import Network
 from compress.registry import TASKS
-from compress.task import Data, ItemScore, Run, Scores, refuse_shared
+from compress.task import Data, ItemScore, Run, Scores, hold_out, refuse_shared
 
 __all__ = ["Restoration", "restoration"]
 
@@ -85,6 +85,14 @@ class Restoration:
         """
         crops = cut_in_turn(self.calibration, read_rgb, count, size, seed)
         return [self._input(degraded.add_noise(crop, self.noise)) for crop in crops]
+
+    def held_out(self, network: Network) -> Restoration:
+        """Judged on some of the calibration images with noise added, calibrated on the others."""
+        if not self.calibration:
+            raise DataError("no calibration images; give --calibration DIR with at least one image")
+        held, rest = hold_out(self.calibration)
+        pairs = tuple(degraded.DegradedPair(p.stem, p, None, self.noise) for p in held)
+        return replace(self, evaluation=pairs, calibration=rest)
 
 
 @TASKS.add("restoration")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from compress.errors import DataError, UsageError
 from compress.evaluate import modcrop, protocol, score, to_uint8
 from compress.network import Network
 from compress.registry import TASKS
-from compress.task import Data, ItemScore, Run, Scores, refuse_shared
+from compress.task import Data, ItemScore, Run, Scores, hold_out, refuse_shared
 
 __all__ = ["SuperResolution", "super_resolution"]
 
@@ -87,6 +87,13 @@ class SuperResolution:
             DataError: there are no calibration images, or one is unreadable or smaller than the scale.
         """
         return [self._input(crop) for crop in cut_in_turn(self.calibration, self._lr_image, count, size, seed)]
+
+    def held_out(self, network: Network) -> SuperResolution:
+        """Judged on some of the calibration images, calibrated on the others."""
+        if not self.calibration:
+            raise DataError("no calibration images; give --calibration DIR with at least one image")
+        held, rest = hold_out(self.calibration)
+        return replace(self, evaluation=tuple(folder.Pair(p.stem, p, None, self.scale) for p in held), calibration=rest)
 
     def _lr_image(self, path: Path) -> NDArray[np.uint8]:
         hr = read_rgb(path)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import conversions
-from export.artifact import ExportSpec, Image, Prepared
+from export.artifact import ExportSpec, Image, Prepared, digest
 from export.errors import ExportError
+from export.policy import QuantPolicy
 
 __all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "open", "operators", "read_card", "write"]
 
@@ -39,7 +40,7 @@ def write(spec: ExportSpec, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             plain = Path(scratch) / "float32.onnx"
             write_float(spec, plain)
-            _quantize(plain, path, spec)
+            _quantize(plain, path, spec, spec.policy)
     _sign(path, spec.card.to_json())
 
 
@@ -131,26 +132,65 @@ def _right_at(path: Path, spec: ExportSpec, size: tuple[int, int]) -> bool:
     return output.shape == expected.shape and float(np.abs(output - expected).max()) <= _TOLERANCE * peak
 
 
-def _quantize(plain: Path, path: Path, spec: ExportSpec) -> None:
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+def _quantize(plain: Path, path: Path, spec: ExportSpec, policy: QuantPolicy) -> None:
+    """Onnxruntime's int8 file; then, unless the policy is stock, our numbers in it."""
+    if not spec.calibration:
+        raise ExportError("onnx int8: no calibration images; give --calibration DIR with at least one image")
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    if spec.policy is None or not spec.calibration:
-        raise ExportError("onnx int8: no calibration images; give --calibration DIR with at least one image")
     ready = plain.with_name("preprocessed.onnx")
     # symbolic shape inference gives up on some resizes and then leaves files in the current folder
     quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
-    name, size = _input(plain)
+    settings = ("onnx-int8", digest(ready), policy.granularity, policy.ends, spec.calibration_digest())
+    conversions.once(spec.module, settings, path, lambda: _quantize_stock(ready, path, spec, policy))
+    if not policy.stock:
+        tuned = ("onnx-tuned", digest(path), repr(policy))
+        conversions.once(spec.module, tuned, path, lambda: _tune(spec, path, ready, policy))
+
+
+def _quantize_stock(ready: Path, path: Path, spec: ExportSpec, policy: QuantPolicy) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    name, size = _input(ready)
     quantize_static(
         str(ready),
         str(path),
         _reader(spec.calibration if size is None else spec.inputs_of_size(size), name),
         quant_format=QuantFormat.QDQ,
-        per_channel=spec.policy.granularity == "channel",
+        per_channel=policy.granularity == "channel",
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
+        nodes_to_exclude=_ends(ready) if policy.ends == "float" else [],
     )
+
+
+def _ends(path: Path) -> list[str]:
+    """Names of the first and the last node with weights."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    found = [n.name for n in graph.node if n.op_type in ("Conv", "Gemm", "MatMul") and n.input[1] in constants]
+    return found[:1] + found[1:][-1:]
+
+
+def _tune(spec: ExportSpec, path: Path, plain: Path, policy: QuantPolicy) -> None:
+    import torch
+
+    from export import graph as graphs
+    from export.graph import onnx as onnx_graph
+    from export.tuning import tune
+
+    graph = graphs.read(path, plain)
+    size = _input(plain)[1]
+    graph.gives_images, graph.any_size = spec.card.classes is None, size is None
+    inputs = spec.calibration if size is None else spec.inputs_of_size(size)
+    images = torch.from_numpy(np.concatenate([_nchw(image) for image in inputs]))
+    with torch.no_grad():
+        graphs.verify(graph, images[:1], spec.module(images[:1]))
+    tune(graph, policy, images, spec.progress)
+    onnx_graph.write(graph, path)
 
 
 def _input(path: Path) -> tuple[str, tuple[int, int] | None]:

@@ -7,6 +7,7 @@ after which the file can be resized, so images of any size run without padding.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections import OrderedDict
@@ -19,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import conversions, tflite_graph
-from export.artifact import Card, ExportSpec, Image, Prepared
+from export.artifact import Card, ExportSpec, Image, Prepared, digest
 from export.errors import ExportError
+from export.policy import QuantPolicy
 from export.quiet import native_output_to
 
 __all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "open", "operators", "read_card", "write"]
@@ -43,8 +45,9 @@ def write(spec: ExportSpec, path: Path) -> None:
         size = spec.input_size
         _convert(spec, size, path)
     if spec.policy is not None:
-        path.write_bytes(_quantized(path, spec))
-    tflite_graph.fuse_pixel_shuffle(path)
+        _quantize(spec, path, spec.policy)
+    else:
+        tflite_graph.fuse_pixel_shuffle(path)
     if size != spec.input_size and not tflite_graph.resize_input(path, *spec.input_size, spec.card.unit):
         raise ExportError(f"tflite: {spec.card.model} cannot be declared at {spec.input_size}; give --input-size")
     tflite_graph.write_card(path, replace(spec.card, fixed_size=not free).to_json())
@@ -104,24 +107,63 @@ def _converted(spec: ExportSpec, size: tuple[int, int], path: Path) -> None:
     litert_torch.convert(module, (example,)).export(str(path))
 
 
-def _quantized(path: Path, spec: ExportSpec) -> bytes:
+def _quantize(spec: ExportSpec, path: Path, policy: QuantPolicy) -> None:
+    """The tool's int8 file in place of the float one; then, unless the policy is stock, our numbers in it."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        plain = Path(scratch) / path.name
+        shutil.copyfile(path, plain)
+        settings = ("tflite-int8", digest(plain), policy.granularity, policy.ends, spec.calibration_digest())
+        conversions.once(spec.module, settings, path, lambda: _quantize_stock(plain, path, spec, policy))
+        tflite_graph.fuse_pixel_shuffle(path)
+        if not policy.stock:
+            tflite_graph.fuse_pixel_shuffle(plain)
+            tuned = ("tflite-tuned", digest(path), repr(policy))
+            conversions.once(spec.module, tuned, path, lambda: _tune(spec, path, plain, policy))
+
+
+def _tune(spec: ExportSpec, path: Path, plain: Path, policy: QuantPolicy) -> None:
+    import torch
+
+    from export import graph as graphs
+    from export.graph import tflite
+    from export.tuning import tune
+
+    graph = graphs.read(path, plain)
+    graph.layout, graph.gives_images = spec.card.layout, spec.card.classes is None
+    graph.any_size = spec.card.layout == "nhwc" and tflite_graph.is_resizable(plain, spec.card.unit)
+    inputs = spec.inputs_of_size(_input(plain, spec.card.layout)[1])
+    images = torch.from_numpy(np.concatenate([_tensor(image, spec.card.layout) for image in inputs]))
+    with torch.no_grad():
+        expected = spec.module(torch.from_numpy(_tensor(inputs[0], "nchw")))
+    if expected.dim() == 4 and spec.card.layout == "nhwc":
+        expected = expected.permute(0, 2, 3, 1)
+    graphs.verify(graph, images[:1], expected.reshape(1, *expected.shape[1:]))
+    tune(graph, policy, images, spec.progress)
+    tflite.write(graph, path)
+
+
+def _quantize_stock(plain: Path, path: Path, spec: ExportSpec, policy: QuantPolicy) -> None:
+    """By ai-edge-quantizer alone, with the true minimum and maximum of the calibration inputs."""
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
     rules = recipe.static_wi8_ai8()
-    if spec.policy is not None and spec.policy.granularity == "tensor":
+    if policy.granularity == "tensor":
         for rule in rules:
             rule["op_config"]["weight_tensor_config"]["granularity"] = qtyping.QuantGranularity.TENSORWISE
-    name, size = _input(path, spec.card.layout)
+    if policy.ends == "float":
+        names = tflite_graph.outputs_of_ends(plain)
+        rules += [{**rules[0], "regex": f"^{re.escape(n)}", "algorithm_key": "no_quantize"} for n in names]
+    name, size = _input(plain, spec.card.layout)
     feed = [{name: _tensor(image, spec.card.layout)} for image in spec.inputs_of_size(size)]
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(rules)
     # the tool's own default is a moving average, which lets the last images decide and clips the first ones
-    ranges = calibrator.Calibrator(str(path), qsv_update_func=qsv_utils.min_max_update)
+    ranges = calibrator.Calibrator(str(plain), qsv_update_func=qsv_utils.min_max_update)
     ranges.calibrate({_SIGNATURE: feed}, manager)
-    tool = quantizer.Quantizer(str(path))
+    tool = quantizer.Quantizer(str(plain))
     tool.load_quantization_recipe(rules)
-    return bytes(tool.quantize(ranges.get_model_qsvs()).quantized_model)
+    path.write_bytes(bytes(tool.quantize(ranges.get_model_qsvs()).quantized_model))
 
 
 def _input(path: Path, layout: str) -> tuple[str, tuple[int, int]]:

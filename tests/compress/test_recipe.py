@@ -7,6 +7,7 @@ import pytest
 
 from compress import recipe
 from compress.errors import RecipeError
+from compress.methods.free_concats import FreeConcats
 from compress.methods.quantize import Quantize
 from compress.methods.reparameterize import Reparameterize
 from compress.registry import METHODS
@@ -22,6 +23,8 @@ def another_value(schema, default):
         return schema["maximum"] if schema.get("maximum", default) != default else default + 1
     if schema.get("type") == "string":
         return default + "x"
+    if schema.get("type") == "array":
+        return (*default, 4, 8)
     raise NotImplementedError(f"teach this test to change a field of {schema}")
 
 
@@ -75,7 +78,8 @@ def test_every_built_in_recipe_loads_and_says_what_it_is(name):
 
 
 def test_int8_merges_before_it_quantizes():
-    assert recipe.load("int8").steps == (Reparameterize(), Quantize())
+    assert [type(step) for step in recipe.load("int8").steps] == [Reparameterize, FreeConcats, Quantize]
+    assert recipe.load("int8-stock").steps == (Reparameterize(), Quantize())
 
 
 def test_a_recipe_file_is_loaded_by_its_path(tmp_path):

@@ -223,7 +223,7 @@ def test_the_real_registries_refuse_a_second_thing_of_a_name(registry):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(UsageError, match=r"unknown method 'quantise'; did you mean 'quantize'\? known: quantize, "):
+    with pytest.raises(UsageError, match=r"unknown method 'quantise'; did you mean 'quantize'\? known: .*quantize, "):
         METHODS["quantise"]
     with pytest.raises(UsageError, match=r"unknown model 'spam'; did you mean 'span'\?"):
         MODELS["spam"]

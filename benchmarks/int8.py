@@ -1,0 +1,150 @@
+"""int8 of official super-resolution weights: ours against the stock quantizers and NNCF, in one run.
+
+Every file is calibrated on T91 and half of BSDS200 and scored through its own runtime on Set5, Set14 and B100.
+Needs `pip install nncf`.  Writes results/int8.json after every network, and goes on where it stopped.
+Usage: python benchmarks/int8.py [NETWORK...]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import record
+
+from compress import pipeline, recipe, source
+from compress.cli import _options
+from compress.measure import through
+from compress.options import Options
+from compress.registry import TASKS
+from export import formats, timing
+from export.artifact import Session
+from export.torch_session import TorchSession
+
+WEIGHTS = {
+    "SPAN, 48 channels": "span/spanx4_ch48_deploy_fp16rounded.pth",
+    "SPAN, 28 channels": "ntire2025/team46_span.pth",
+    "EFDN": "ntire2025/team00_EFDN.pth",
+    "RFDN": "rfdn/RFDN_AIM.pth",
+}
+SETS = ("Set5", "Set14", "B100")
+RECIPES = ("int8-stock", "int8", "int8-trained")
+SIZE = (180, 320)
+
+
+def calibration(data: Path, folder: Path) -> Path:
+    """T91 and BSDS200 training images in one folder, each picture once."""
+    folder.mkdir()
+    for path in [*(data / "sr/train/T91").iterdir(), *(data / "sr/train/BSDS200_jpg_first100").iterdir()]:
+        shutil.copy(path, folder / path.name)
+    return folder
+
+
+def measure(title: str, data: Path, scratch: Path) -> dict[str, object]:
+    """Scores, bytes, seconds and latency of every way to int8."""
+    weights = data / "weights/sr" / WEIGHTS[title]
+    options = Options(str(weights), "mobile", calibration=scratch / "calibration", input_size=SIZE)
+    network = source.resolve(options.request)
+    reach = pipeline.reach_of(network)
+    tasks = {name: TASKS[network.task](network, replace(options, data=data / "sr" / name).judged_on) for name in SETS}
+
+    def scores(session: Session) -> dict[str, float]:
+        run = through(session, network, reach)
+        return {name: round(task.judge(run, lambda done: None).mean, 3) for name, task in tasks.items()}
+
+    rows: dict[str, dict[str, object]] = {"torch float32": scores(TorchSession(network.module))}
+    print(title, rows, flush=True)
+    files: dict[str, Path] = {}
+
+    def row(name: str, make: Callable[[], Path]) -> None:
+        rows[name] = found = _row(make, scores)
+        if "file" in found:
+            files[name] = Path(str(found.pop("file")))
+        print(title, name, found, flush=True)
+
+    for steps in RECIPES:
+        compressed = recipe.load(steps).apply(network, tasks["Set5"])
+        spec = pipeline.specs_of(compressed, tasks["Set5"], reach, SIZE, options)[-1]
+        for kind in ("tflite", "onnx", "openvino"):
+            out = scratch / steps / kind
+
+            def write(kind: str = kind, spec: object = spec, out: Path = out) -> Path:
+                return pipeline.write_one(spec, kind, out).path(out)  # type: ignore[arg-type]
+
+            row(f"{kind} {steps}", write)
+    plain = pipeline.specs_of(network, tasks["Set5"], reach, SIZE, options)[0]
+    inputs = tasks["Set5"].calibration_inputs(256, 64, 0)
+    for name, settings in _nncf().items():
+        row(name, lambda name=name, settings=settings: _by_nncf(plain, inputs, settings, scratch / name))  # type: ignore[misc]
+    _time(files, rows)
+    return rows
+
+
+def _row(make: Callable[[], Path], scores: Callable[[Session], dict[str, float]]) -> dict[str, object]:
+    start = time.monotonic()
+    try:
+        path = make()
+    except Exception as error:
+        return {"failed": str(error)[:300]}
+    seconds = time.monotonic() - start
+    total = sum(p.stat().st_size for p in path.parent.glob(path.stem + ".*"))
+    return {**scores(formats.open_file(path, 2)), "seconds": round(seconds, 1), "bytes": total, "file": str(path)}
+
+
+def _nncf() -> dict[str, Mapping[str, object]]:
+    """NNCF's defaults, and the best of the settings that docs/int8.md compares on training images."""
+    import nncf
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
+
+    minmax = {
+        "activations_range_estimator_params": Ranges.MINMAX,
+        "weights_range_estimator_params": Ranges.MINMAX,
+    }
+    mixed = {
+        "preset": nncf.QuantizationPreset.MIXED,
+        "advanced_parameters": AdvancedQuantizationParameters(**minmax),
+    }
+    return {"openvino NNCF defaults": {}, "openvino NNCF mixed": mixed}
+
+
+def _by_nncf(plain: object, inputs: list[np.ndarray], settings: Mapping[str, object], folder: Path) -> Path:
+    import nncf
+    import openvino
+
+    artifact = formats.write("openvino", plain, folder, "float32")  # type: ignore[arg-type]
+    model = openvino.Core().read_model(str(artifact.path(folder)))
+    feed = [np.ascontiguousarray(x.transpose(2, 0, 1)[None]) for x in inputs]
+    quantized = nncf.quantize(model, nncf.Dataset(feed), subset_size=len(feed), **settings)
+    openvino.save_model(quantized, str(folder / "nncf.xml"), compress_to_fp16=False)
+    return folder / "nncf.xml"
+
+
+def _time(files: Mapping[str, Path], rows: dict[str, dict[str, object]]) -> None:
+    for name, latency in zip(files, timing.measure(list(files.values()), SIZE, 3, min(2, timing.cores())), strict=True):
+        rows[name]["ms"] = round(latency.median_ms, 2)
+
+
+def main() -> None:
+    _options.use_threads(None)
+    data = record.need_shared()
+    known = record.RESULTS / "int8.json"
+    numbers = json.loads(known.read_text())["numbers"] if known.is_file() else {}
+    for title in sys.argv[1:] or WEIGHTS:
+        if title in numbers and not sys.argv[1:]:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            calibration(data, Path(scratch) / "calibration")
+            numbers[title] = measure(title, data, Path(scratch))
+        record.write("int8", numbers, seed=0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Concatenations whose inputs no longer share one coarse scale."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pydantic
+import torch
+from torch import Tensor, fx, nn
+
+from compress.network import Network
+from compress.registry import METHODS
+
+if TYPE_CHECKING:
+    from compress.task import Task
+
+__all__ = ["FreeConcats"]
+
+_STEPS = 255
+_OFF_CENTRE = 16  # steps that a range may lie off the middle
+_ALIKE = 1.25  # ranges this close gain nothing worth an operator
+
+
+@METHODS.add("free-concats")
+@dataclass(frozen=True)
+class FreeConcats:
+    """Scale the inputs of concatenations to one range, so that int8 keeps the small ones; exact in float.
+
+    An int8 concatenation puts all inputs on one grid, made for the widest.  Here each input is multiplied by a
+    constant (and moved, where the next layer does not pad), and the weights of the convolutions that follow are
+    divided by it: the function stays, and every input's own integers pass through unchanged.  The same idea as
+    cross-layer equalisation (Nagel et al., arXiv:1906.04721, section 4.1), one factor for each input.
+    A network whose code cannot be traced is returned as it is.
+    """
+
+    crops: Annotated[int, pydantic.Field(ge=1, le=512)] = 32
+    """How many calibration inputs the ranges are taken from."""
+    crop_size: Annotated[int, pydantic.Field(ge=8, le=512)] = 64
+    """Side of a crop in LR pixels."""
+
+    def __call__(self, network: Network, task: Task) -> Network:
+        """The network with free concatenations."""
+        traced = _traced(network.module)
+        if traced is None or not any(_is_concat(node) for node in traced.graph.nodes):
+            return network
+        side = -(-self.crop_size // network.unit) * network.unit
+        inputs = np.stack(task.calibration_inputs(self.crops, side, seed=0))
+        images = torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)))
+        changed = _freed(traced, images)
+        if not changed:
+            return network
+        return replace(network, module=_Traced(traced, network.module).eval(), graph=None)
+
+
+class _Traced(nn.Module):
+    """A traced network that keeps the plain attributes by which the house knows its module."""
+
+    def __init__(self, traced: fx.GraphModule, origin: nn.Module) -> None:
+        super().__init__()
+        self.traced = traced
+        for name in ("scale", "classes", "channels", "unit", "input_size"):
+            if hasattr(origin, name):
+                setattr(self, name, getattr(origin, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the network computes."""
+        y: Tensor = self.traced(x)
+        return y
+
+
+def _traced(module: nn.Module) -> fx.GraphModule | None:
+    try:
+        traced = fx.symbolic_trace(copy.deepcopy(module).eval())
+    except Exception:  # control flow on values, and whatever else foreign code does
+        return None
+    return traced if isinstance(traced, fx.GraphModule) else None
+
+
+def _is_concat(node: fx.Node) -> bool:
+    if node.op != "call_function" or node.target not in (torch.cat, torch.concat, torch.concatenate):
+        return False
+    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return axis in (1, -3) and isinstance(node.args[0], (list, tuple)) and len(set(node.args[0])) > 1
+
+
+@dataclass(frozen=True)
+class _Concat:
+    """A concatenation that only convolutions read."""
+
+    node: fx.Node
+    inputs: tuple[fx.Node, ...]
+    readers: tuple[nn.Conv2d, ...]
+
+
+def _concats(traced: fx.GraphModule) -> list[_Concat]:
+    modules = dict(traced.named_modules())
+    calls: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+    found = []
+    for node in filter(_is_concat, traced.graph.nodes):
+        readers = [modules.get(str(user.target)) if user.op == "call_module" else None for user in node.users]
+        plain = [r for r in readers if isinstance(r, nn.Conv2d) and r.groups == 1 and r.padding_mode == "zeros"]
+        once = all(calls.get(str(user.target)) == 1 for user in node.users)
+        if readers and len(plain) == len(readers) and once:
+            found.append(_Concat(node, tuple(node.args[0]), tuple(plain)))
+    return found
+
+
+class _Ranges(fx.Interpreter):
+    """Smallest and largest value, and the channels, of some nodes."""
+
+    def __init__(self, traced: fx.GraphModule, wanted: set[fx.Node]) -> None:
+        super().__init__(traced)
+        self._wanted = wanted
+        self.found: dict[fx.Node, tuple[float, float, int]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """The node's value, as the base class computes it."""
+        value = super().run_node(n)
+        if n in self._wanted and isinstance(value, Tensor) and value.dim() == 4:
+            low, high = float(value.min()), float(value.max())
+            before = self.found.get(n, (low, high, 0))
+            self.found[n] = (min(low, before[0]), max(high, before[1]), value.shape[1])
+        return value
+
+
+def _freed(traced: fx.GraphModule, images: Tensor) -> int:
+    """Rewrite every concatenation worth it; how many were."""
+    concats = _concats(traced)
+    ranges = _Ranges(traced, {i for c in concats for i in c.inputs})
+    with torch.inference_mode():
+        for chunk in torch.split(images, 8):
+            ranges.run(chunk)
+    changed = 0
+    for concat in concats:
+        if all(i in ranges.found for i in concat.inputs) and _free(traced, concat, ranges.found):
+            changed += 1
+    if changed:
+        traced.graph.lint()
+        traced.recompile()
+    return changed
+
+
+def _free(traced: fx.GraphModule, concat: _Concat, ranges: Mapping[fx.Node, tuple[float, float, int]]) -> bool:
+    """Bring every input to the range of integers that it fills best; the widest keeps its factor of one."""
+    ends = [(min(ranges[i][0], 0.0), max(ranges[i][1], 0.0)) for i in concat.inputs]
+    spans = [high - low for low, high in ends]
+    if min(spans) <= 0 or max(spans) / min(spans) < _ALIKE:
+        return False
+    movable = all(all(p == 0 for p in _padding(conv)) for conv in concat.readers)
+    factors = _factors(ends, movable)
+    step = max(factor * span for factor, span in zip(factors, spans, strict=True)) / _STEPS
+    first = 0
+    inputs = []
+    for node, (low, high), factor in zip(concat.inputs, ends, factors, strict=True):
+        middle = (low + high) / 2 * factor
+        shift = -round(middle / step) * step if movable and abs(middle) > _OFF_CENTRE * step else 0.0
+        _compensate(concat, slice(first, first + ranges[node][2]), factor, shift)
+        inputs.append(_scaled(traced, concat.node, node, factor, shift))
+        first += ranges[node][2]
+    concat.node.args = (inputs, *concat.node.args[1:])
+    return True
+
+
+def _factors(ends: Sequence[tuple[float, float]], movable: bool) -> list[float]:
+    """What brings each range to the whole of one grid: about its middle where it may be moved, else about zero."""
+    if movable:
+        factors = [1.0 / (high - low) for low, high in ends]
+    elif all(low == 0 for low, _ in ends):
+        factors = [1.0 / high for _, high in ends]
+    else:
+        factors = [1.0 / max(high, -low) for low, high in ends]
+    return [factor / min(factors) for factor in factors]
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    return (0,) if conv.padding == "valid" else (1,) if isinstance(conv.padding, str) else tuple(conv.padding)
+
+
+def _compensate(concat: _Concat, channels: slice, factor: float, shift: float) -> None:
+    """Let the readers compute what they did before of channels that are now factor * x + shift."""
+    with torch.no_grad():
+        for conv in concat.readers:
+            conv.weight[:, channels] /= factor
+            if shift:
+                moved = -conv.weight[:, channels].sum((1, 2, 3)) * shift
+                if conv.bias is None:
+                    conv.bias = nn.Parameter(moved)
+                else:
+                    conv.bias += moved
+
+
+def _scaled(traced: fx.GraphModule, before: fx.Node, node: fx.Node, factor: float, shift: float) -> fx.Node:
+    """Factor * node + shift: in the weights of a convolution that nobody else reads, else as operators."""
+    module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if isinstance(module, nn.Conv2d) and len(node.users) == 1:
+        with torch.no_grad():
+            module.weight *= factor
+            if module.bias is not None or shift:
+                bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
+                module.bias = nn.Parameter(bias * factor + shift)
+        return node
+    with traced.graph.inserting_before(before):
+        if factor != 1.0:
+            node = traced.graph.call_function(operator.mul, (node, factor))
+        if shift:
+            node = traced.graph.call_function(operator.add, (node, shift))
+    return node

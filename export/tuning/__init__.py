@@ -1,0 +1,54 @@
+"""Better numbers for a quantized file, found in torch on the graph that the file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from export.graph.ir import Graph
+from export.policy import QuantPolicy
+from export.tuning.exact import exact_constants, exact_ends
+from export.tuning.ranges import collect, set_ranges
+from export.tuning.reconstruct import reconstruct
+from export.tuning.train import train
+
+__all__ = ["tune"]
+
+_RECONSTRUCTED = 64  # inputs: more change nothing and cost memory
+
+
+def tune(
+    graph: Graph, policy: QuantPolicy, images: Tensor, progress: Callable[[str, int], None] = lambda what, done: None
+) -> None:
+    """Set the graph's grids and weights as a policy says; whatever it leaves open follows the calibration inputs.
+
+    Args:
+        graph: read from the int8 file, with the float file's constants.
+        policy: what to do.
+        images: calibration inputs (N, ...) in the graph's layout.
+        progress: told what is going on, and how many operators or steps are done.
+    """
+    for layer, bits in zip(graph.layers, policy.layer_bits or (policy.weight_bits,) * len(graph.layers), strict=True):
+        grid = graph.grids[layer.weight]
+        grid.low, grid.high = 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1
+    set_ranges(graph, collect(graph, images[: _RECONSTRUCTED * 4]), policy.clipping, policy.scheme)
+    if policy.exact:
+        levels = images * 255.0
+        if (
+            bool((levels - levels.round()).abs().max() < 1e-3)
+            and float(levels.min()) >= 0
+            and float(levels.max()) <= 255
+        ):
+            exact_ends(graph, graph.gives_images)
+        exact_constants(graph)
+    reconstruct(graph, images[:_RECONSTRUCTED], policy, lambda done: progress("rounding weights", done))
+    if policy.training_steps:
+        train(graph, images, policy.training_steps, progress=lambda done, loss: progress("training", done))
+
+
+def _grey_levels(images: Tensor) -> bool:
+    """Whether the inputs are images of 256 levels in [0, 1]."""
+    levels = images * 255.0
+    whole = float((levels - levels.round()).abs().max()) < 1e-3
+    return whole and float(levels.min()) >= 0 and float(levels.max()) <= 255

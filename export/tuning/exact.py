@@ -1,0 +1,97 @@
+"""Grids on which a step loses nothing: 8-bit images at the ends, constants that are added or multiplied."""
+
+from __future__ import annotations
+
+import torch
+
+from export.graph.ir import Graph, Grid, Op
+
+__all__ = ["exact_constants", "exact_ends"]
+
+_SHIFTED = {"ADD": 1.0, "SUB": -1.0, "Add": 1.0, "Sub": -1.0}
+_SCALED = ("MUL", "Mul")
+_MEANS_APART = 16  # grey levels; means closer than this become one
+
+
+def exact_ends(graph: Graph, image_out: bool) -> None:
+    """Put images of 256 grey levels on the grid of their levels: the input, a mean taken off it, and the output.
+
+    Means of the channels that lie close together become one, so that the difference fits the 256 integers; the
+    next layer's bias, refitted afterwards, makes up for it.
+    """
+    for name in (graph.input, *([graph.output] if image_out else [])):
+        grid = graph.grids.get(name)
+        if grid is None or grid.scale.numel() != 1 or grid.high - grid.low != 255:
+            continue
+        if name == graph.input or _spans_an_image(grid):
+            _put(grid, 1.0 / 255.0, float(grid.low))
+    for op in graph.consumers(graph.input):
+        constant = _constant_of(graph, op)
+        if constant is None or op.kind not in _SHIFTED or op.inputs[0] != graph.input:
+            continue
+        levels = graph.originals[constant] * 255.0
+        if float(levels.max() - levels.min()) > _MEANS_APART or op.output not in graph.grids:
+            continue
+        level = float(((levels.max() + levels.min()) / 2).round())
+        graph.constants[constant] = torch.full_like(graph.constants[constant], level / 255.0)
+        if constant in graph.grids:
+            like = graph.grids[constant]
+            _put(like, 1.0 / 255.0, float(like.low if level >= 0 else like.high))
+        out = graph.grids[op.output]
+        _put(out, 1.0 / 255.0, float(out.low - _SHIFTED[op.kind] * level))
+
+
+def _spans_an_image(grid: Grid) -> bool:
+    """Whether a grid reaches over most of [0, 1] and not far beyond."""
+    low, high = grid.range
+    return -0.5 < low < 0.1 and 0.9 < high < 1.5
+
+
+def exact_constants(graph: Graph) -> None:
+    """Let sums and products with one constant keep their input's integers.
+
+    Where the output's grid is shared with others (a concatenation), the input takes its grid from there.
+    """
+    for op in graph.ops:
+        name = _constant_of(graph, op)
+        if name is None or graph.constants[name].numel() != 1 or op.output not in graph.grids:
+            continue
+        value = float(graph.originals[name])
+        source = next(i for i in op.inputs if i != name)
+        here, there = graph.grids.get(source), graph.grids[op.output]
+        if here is None or here is there or there.fixed or here.scale.numel() > 1:
+            continue
+        if op.kind in _SCALED and value > 0:
+            _tie(graph, op, here, there, value, 0.0)
+        elif op.kind in _SHIFTED and (op.kind not in ("SUB", "Sub") or op.inputs[0] == source):
+            _tie(graph, op, here, there, 1.0, value * _SHIFTED[op.kind])
+
+
+def _tie(graph: Graph, op: Op, here: Grid, there: Grid, factor: float, shift: float) -> None:
+    """real_out = factor * real_in + shift on equal integers; the shift must be whole steps."""
+    shared = sum(g is there for g in graph.grids.values()) > 1
+    if shared and not here.fixed and sum(g is here for g in graph.grids.values()) == 1:
+        steps = round(shift / float(there.scale))
+        here.scale, here.zero = there.scale / factor, there.zero + steps
+        here.follows, here.factor = there, 1.0 / factor
+    elif not shared:
+        scale = here.scale * factor
+        whole = shift / float(scale)
+        if abs(whole - round(whole)) > 1e-3 and here.fixed is False:
+            return
+        there.scale, there.zero = scale, here.zero - round(whole)
+        if here.fixed:
+            there.fixed = True
+        else:
+            there.follows, there.factor = here, factor
+
+
+def _constant_of(graph: Graph, op: Op) -> str | None:
+    """The only constant among two inputs."""
+    known = [i for i in op.inputs if i in graph.constants]
+    return known[0] if len(known) == 1 and len(op.inputs) == 2 else None
+
+
+def _put(grid: Grid, scale: float, zero: float) -> None:
+    grid.scale, grid.zero = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero)
+    grid.fixed = True

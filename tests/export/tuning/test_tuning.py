@@ -1,0 +1,265 @@
+"""Tuning on the graph of a file: ranges, exact grids, fitted weights, training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export import formats, graph
+from export.artifact import Card, ExportSpec
+from export.graph.ir import Graph, Grid
+from export.policy import QuantPolicy
+from export.tuning import tune
+from export.tuning.exact import exact_constants, exact_ends
+from export.tuning.ranges import BINS, Histogram, clip, collect, grid_of, set_ranges
+from export.tuning.reconstruct import _gptq, reconstruct
+from export.tuning.sensitivity import sensitivity
+
+BYTE = Grid(torch.tensor(1.0), torch.tensor(0.0), -128, 127)
+
+
+class Net(nn.Module):
+    """A mean taken off, SiLU, a gate, a shuffle: what tuning has to do with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last, self.shuffle = nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
+        with torch.no_grad():
+            self.first.weight.mul_(4)
+            self.last.bias.add_(0.5)
+            self.last.weight.mul_(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.first(x - 0.44))
+        x = x * (torch.sigmoid(self.second(x)) - 0.5)
+        y: Tensor = self.shuffle(self.last(x))
+        return y
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    return Net().eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    rough = random.random((24, 5, 5, 3))
+    smooth = nn.functional.interpolate(torch.from_numpy(rough).permute(0, 3, 1, 2), 32, mode="bicubic")
+    return list((smooth.clamp(0, 1) * 255).round().div(255).permute(0, 2, 3, 1).float().numpy())
+
+
+@pytest.fixture(scope="module")
+def pair(net: nn.Module, images: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    out = tmp_path_factory.mktemp("pair")
+    card = Card("net", 2, 3, 3, "float32")
+    formats.write("tflite", ExportSpec(net, card, (32, 32)), out, "float32")
+    formats.write("tflite", ExportSpec(net, card, (32, 32), QuantPolicy(), images), out, "int8")
+    return out / "int8.tflite", out / "float32.tflite"
+
+
+@pytest.fixture
+def read(pair: tuple[Path, Path]) -> Graph:
+    return graph.read(*pair)
+
+
+def noise(read: Graph, images: list[np.ndarray]) -> float:
+    """Signal to noise against the float network, dB."""
+    x = torch.from_numpy(np.stack(images))
+    with torch.no_grad():
+        exact = read.run(x, quantized=False)
+        return float(10 * torch.log10(exact.var() / (read.run(x) - exact).square().mean()))
+
+
+def written(net: nn.Module, images: list[np.ndarray], policy: QuantPolicy, kind: str, out: Path) -> float:
+    """Signal to noise of the file in its own runtime, dB."""
+    spec = ExportSpec(net, Card("net", 2, 3, 3, "int8"), (32, 32), policy, images)
+    session = formats.open_file(formats.write(kind, spec, out, "x").path(out), 1)
+    errors, powers = [], []
+    for image in images:
+        with torch.no_grad():
+            exact = net(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+        errors.append(np.mean((session.run(image) - exact) ** 2))
+        powers.append(exact)
+    return float(10 * np.log10(np.stack(powers).var() / np.mean(errors)))
+
+
+TUNED = QuantPolicy(clipping="mse", rounding="gptq", correction="least-squares", exact=True)
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "openvino"])
+def test_a_tuned_file_beats_the_stock_one_in_its_own_runtime(
+    net: nn.Module, images: list[np.ndarray], kind: str, tmp_path: Path
+) -> None:
+    stock = written(net, images, QuantPolicy(), kind, tmp_path / "a")
+    tuned = written(net, images, TUNED, kind, tmp_path / "b")
+    assert tuned > stock + 0.5
+
+
+def test_the_graph_predicts_what_the_runtime_scores(
+    net: nn.Module, images: list[np.ndarray], read: Graph, tmp_path: Path
+) -> None:
+    tune(read, TUNED, torch.from_numpy(np.stack(images)))
+    assert noise(read, images) == pytest.approx(written(net, images, TUNED, "tflite", tmp_path), abs=0.3)
+
+
+def test_training_lowers_the_error_on_inputs_it_did_not_see(read: Graph, images: list[np.ndarray]) -> None:
+    x = torch.from_numpy(np.stack(images))
+    tune(read, TUNED, x[:16])
+    before = noise(read, images[16:])
+    again = QuantPolicy(**{**TUNED.__dict__, "training_steps": 60})
+    tune(read, again, x[:16])
+    assert noise(read, images[16:]) > before
+
+
+def test_training_gives_the_same_numbers_again(pair: tuple[Path, Path], images: list[np.ndarray]) -> None:
+    x = torch.from_numpy(np.stack(images[:8]))
+    results = []
+    for _ in range(2):
+        read = graph.read(*pair)
+        tune(read, QuantPolicy(**{**TUNED.__dict__, "training_steps": 3}), x)
+        results.append(read.run(x).detach())
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "symmetric-uint8", "power-of-two"])
+def test_schemes_are_kept_by_the_file(net: nn.Module, images: list[np.ndarray], scheme: str, tmp_path: Path) -> None:
+    policy = QuantPolicy(scheme=scheme, correction="bias")  # type: ignore[arg-type]
+    assert written(net, images, policy, "tflite", tmp_path) > 15
+    found = graph.read(tmp_path / "x.tflite")
+    free = [grid for grid in found.activations() if not grid.fixed]
+    if scheme == "symmetric-uint8":
+        assert {float(grid.zero) for grid in free} == {-128.0, 0.0}
+    else:
+        assert {float(grid.zero) for grid in free} == {0.0}
+    if scheme == "power-of-two":
+        assert all(float(torch.log2(grid.scale)).is_integer() for grid in free)
+
+
+def test_four_bit_weights_take_fifteen_values(net: nn.Module, images: list[np.ndarray], tmp_path: Path) -> None:
+    policy = QuantPolicy(**{**TUNED.__dict__, "weight_bits": 4})
+    assert 8 < written(net, images, policy, "tflite", tmp_path) < written(net, images, TUNED, "tflite", tmp_path / "8")
+    found = graph.read(tmp_path / "x.tflite")
+    for layer in found.layers:
+        values = found.grids[layer.weight].integers(found.constants[layer.weight])
+        assert float(values.abs().max()) <= 7
+
+
+def test_layers_may_have_bits_of_their_own(read: Graph, images: list[np.ndarray]) -> None:
+    tune(read, QuantPolicy(**{**TUNED.__dict__, "layer_bits": (8, 4, 8)}), torch.from_numpy(np.stack(images)))
+    assert [read.grids[layer.weight].high for layer in read.layers] == [127, 7, 127]
+
+
+def test_exact_ends_lose_nothing(read: Graph, images: list[np.ndarray]) -> None:
+    x = torch.from_numpy(np.stack(images))
+    set_ranges(read, collect(read, x), "min-max")
+    exact_ends(read, image_out=True)
+    assert torch.equal(read.snap(read.input, x), x) or float((read.snap(read.input, x) - x).abs().max()) < 1e-6
+    first = read.ops[0]
+    assert first.kind == "SUB"
+    moved = x - float(read.constants[first.inputs[1]].reshape(-1)[0])
+    assert float((read.snap(first.output, moved) - moved).abs().max()) < 1e-6
+    assert read.grids[read.output].range == pytest.approx((0.0, 1.0))
+
+
+def test_a_gate_less_a_half_keeps_its_integers(read: Graph) -> None:
+    exact_constants(read)
+    gate = next(op for op in read.ops if op.kind == "SUB" and op is not read.ops[0])
+    before, after = read.grids[gate.inputs[0]], read.grids[gate.output]
+    assert float(after.scale) == float(before.scale)
+    assert float(after.zero) == float(before.zero) + 128
+
+
+def test_constant_inputs_and_a_single_one_do_no_harm(read: Graph) -> None:
+    tune(read, TUNED, torch.full((1, 32, 32, 3), 0.2))
+    assert torch.isfinite(read.run(torch.rand(2, 32, 32, 3))).all()
+
+
+def histogram(values: Tensor) -> Histogram:
+    low, high = float(values.min()), float(values.max())
+    return Histogram(low, high, torch.histc(values, BINS, low, high))
+
+
+def same(x: Tensor) -> Tensor:
+    return x[None]
+
+
+def test_clipping_by_hand() -> None:
+    values = torch.cat([torch.linspace(-1, 1, 100_000), torch.tensor([100.0])])
+    seen = histogram(values)
+    assert clip(seen, "min-max", BYTE, same) == (pytest.approx(-1), pytest.approx(100))
+    for method in ("percentile-99.99", "density"):
+        low, high = clip(seen, method, BYTE, same)
+        assert -1.001 <= low < -0.5
+        assert 0.5 < high < 10
+
+
+def test_mse_clips_what_silu_flattens(read: Graph, images: list[np.ndarray]) -> None:
+    x = torch.linspace(-100, 10, 50_000)
+    low, high = clip(histogram(x), "mse", BYTE, lambda v: nn.functional.silu(v)[None])
+    assert -30 < low < -3
+    assert high == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 3.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)])
+def test_a_grid_holds_zero_and_both_ends(ends: tuple[float, float]) -> None:
+    grid = grid_of(*ends, BYTE)
+    low, high = grid.range
+    step = float(grid.scale)
+    assert low <= min(ends[0], 0) + step and high >= max(ends[1], 0) - step
+    assert float(grid.snap(torch.zeros(1))) == 0.0
+
+
+def test_snap_is_the_slow_formula_and_its_gradients_are_those_of_learned_steps() -> None:
+    grid = Grid(torch.tensor(0.1, requires_grad=True), torch.tensor(3.0), -128, 127)
+    x = torch.tensor([-20.0, -0.33, 0.04, 0.06, 5.0, 30.0], requires_grad=True)
+    y = grid.snap(x)
+    slow = [(min(max(round(v / 0.1) + 3, -128), 127) - 3) * 0.1 for v in x.tolist()]
+    assert y.tolist() == pytest.approx(slow)
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 1, 1, 0]
+    inside = sum(round(v / 0.1) - v / 0.1 for v in x.tolist()[1:5])
+    assert grid.scale.grad is not None
+    assert float(grid.scale.grad) == pytest.approx(inside + (-128 - 3) + (127 - 3), rel=1e-4)
+
+
+def test_gptq_beats_rounding_to_nearest_on_correlated_inputs() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(12, 4000, dtype=torch.float64)
+    x[1:] += 2 * x[:1]
+    rows = torch.randn(1, 5, 12, dtype=torch.float64)
+    scale = torch.full((1, 5, 1), 0.3, dtype=torch.float64)
+    grid = Grid(torch.tensor(0.3), torch.tensor(0.0), -127, 127)
+    moments = (x @ x.T / x.shape[1])[None]
+    nearest = torch.round(rows / scale) * scale
+    ours = _gptq(rows, moments + 1e-6 * torch.eye(12), scale, grid)
+    assert torch.equal(torch.round(ours / scale) * scale, ours)
+    error = [float(((w - rows)[0] @ x).square().mean()) for w in (nearest, ours)]
+    assert error[1] < 0.5 * error[0]
+
+
+def test_least_squares_makes_up_for_coarse_inputs(read: Graph, images: list[np.ndarray]) -> None:
+    x = torch.from_numpy(np.stack(images))
+    found = {}
+    for correction in ("none", "bias", "least-squares"):
+        set_ranges(read, collect(read, x), "min-max")
+        policy = QuantPolicy(correction=correction, rounding="nearest")  # type: ignore[arg-type]
+        reconstruct(read, x, policy)
+        found[correction] = noise(read, images)
+    assert found["least-squares"] > found["bias"] >= found["none"] - 0.1
+
+
+def test_sensitivity_finds_the_tensor_that_was_spoiled(read: Graph, images: list[np.ndarray]) -> None:
+    x = torch.from_numpy(np.stack(images[:4]))
+    victim = next(op for op in read.ops if op.kind == "CONV_2D")
+    grid = read.grids[victim.output]
+    grid.scale = grid.scale * 40
+    parts = sensitivity(read, x)
+    assert parts[0].name == "CONV_2D 1"
+    assert parts[0].share > 0.5
