@@ -35,7 +35,7 @@ WEIGHTS = {
     "RFDN": "rfdn/RFDN_AIM.pth",
 }
 SETS = ("Set5", "Set14", "B100")
-RECIPES = ("int8-stock", "int8", "int8-trained")
+RECIPES = ("int8", "int8-tuned", "int8-trained")
 SIZE = (180, 320)
 
 

@@ -10,7 +10,8 @@ Tree::
         ├── DataError                    images that cannot be used
         ├── WeightsError                 a checkpoint that cannot be loaded
         ├── RecipeError                  a recipe that does not parse or validate
-        └── RunFolderError               a run folder that is taken, foreign or damaged
+        ├── RunFolderError               a run folder that is taken, foreign or damaged
+        └── MachineError                 exit 3: a storage that cannot be reached, a package that is missing
 
 A message says what was found, where, what was expected and what to do.
 """
@@ -20,6 +21,7 @@ from targets.errors import EdgepressError, nearest
 __all__ = [
     "CompressError",
     "DataError",
+    "MachineError",
     "RecipeError",
     "RunFolderError",
     "UsageError",
@@ -50,3 +52,9 @@ class RecipeError(CompressError):
 
 class RunFolderError(CompressError):
     """A run folder that is taken, belongs to another run, or is damaged."""
+
+
+class MachineError(CompressError):
+    """What the machine lacks: a storage that can be reached, a package (exit code 3: the environment)."""
+
+    exit_code = 3

@@ -63,7 +63,7 @@ class Choice:
 
 
 def space() -> Space:
-    """The policies that are searched: 384 combinations, of which training needs fitted weights."""
+    """The 144 policies that are searched."""
     from search.space import Knob, Space
 
     return Space(
@@ -108,7 +108,7 @@ class Judge:
     """Measures policies on one network: writes the file, scores it through its runtime."""
 
     def __init__(self, network: Network, task: Task, reach: Reach, options: Options, folder: Path) -> None:
-        self.network, self._reach, self._options, self._folder = network, reach, options, folder
+        self.network, self.reach, self._options, self._folder = network, reach, options, folder
         self._task = task
         self.deadline = float("inf")
         self.base = network.policy or QuantPolicy()
@@ -125,7 +125,7 @@ class Judge:
     def _score(self, session: Any) -> float:
         from compress.measure import through
 
-        return self.task.judge(through(session, self.network, self._reach), lambda done: self._check()).mean
+        return self.task.judge(through(session, self.network, self.reach), lambda done: self._check()).mean
 
     def _check(self) -> None:
         if time.monotonic() > self.deadline:
@@ -140,14 +140,14 @@ class Judge:
         from compress.pipeline import specs_of, write_one
 
         network = replace(self.network, policy=policy)
-        spec = specs_of(network, self.task, self._reach, size, self._options)[-1]
+        spec = specs_of(network, self.task, self.reach, size, self._options)[-1]
         return write_one(replace(spec, progress=lambda what, done: self._check()), format, folder)
 
     def open(self, path: Path) -> Run:
         """A file as a function of inputs of any size, through its runtime."""
         from compress.measure import through
 
-        return through(formats.open_file(path, self._options.threads or 1), self.network, self._reach)
+        return through(formats.open_file(path, self._options.threads or 1), self.network, self.reach)
 
     def measure(
         self, policy: QuantPolicy | None, format: str, size: tuple[int, int], timed: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from export import formats
 from export.receptive_field import Reach
 from export.torch_session import TorchSession
 
-__all__ = ["Panel", "Strip", "png", "strips"]
+__all__ = ["Panel", "Strip", "beside", "png", "strips"]
 
 _CROP = 96  # HR pixels a side
 _ZOOM = 3
@@ -100,6 +101,30 @@ def _strip(
         ),
     )
     return Strip(heading, task.evaluation[index].name, panels)
+
+
+def beside(task: SuperResolution | Restoration, runs: Mapping[str, Run], heading: str) -> Strip:
+    """The first image through a network and files of it, and where the files (all but the first run) differ from it.
+
+    The crop is where the second run differs most.
+    """
+    bad, reference = (to_channels(image, task.channels) for image in task.evaluation[0].load())
+    values = bad.astype(np.float32) / np.float32(255.0)
+    seen = {title: to_channels(to_uint8(run(values)), 3) for title, run in runs.items()}
+    reference = to_channels(reference, 3)
+    first, *others = seen
+    differences = {title: np.abs(luma(seen[title]) - luma(seen[first])) for title in others}
+    top, left = _busiest(differences[others[0]])
+    window = (slice(top, top + _CROP), slice(left, left + _CROP))
+    panels = [
+        Panel("whole image", f"{reference.shape[1]} x {reference.shape[0]}", png(_marked(reference, top, left))),
+        Panel("reference", "", png(_zoomed(reference[window]))),
+        *(Panel(title, "", png(_zoomed(image[window]))) for title, image in seen.items()),
+    ]
+    for title, difference in differences.items():
+        caption = f"{title} against {first}, x{_GAIN}; at most {difference.max():.0f} of 255"
+        panels.append(Panel("error map", caption, png(_zoomed(_heat(difference[window])))))
+    return Strip(heading, task.evaluation[0].name, tuple(panels))
 
 
 def _busiest(difference: NDArray[np.float64]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from export.tuning.train import train
 
 __all__ = ["tune"]
 
-_RECONSTRUCTED = 64  # inputs: more change nothing and cost memory
+_FITTED = 32  # inputs: the positions of more would only be thinned out
 
 
 def tune(
@@ -32,7 +32,7 @@ def tune(
     for layer, bits in zip(graph.layers, policy.layer_bits or (policy.weight_bits,) * len(graph.layers), strict=True):
         grid = graph.grids[layer.weight]
         grid.low, grid.high = 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1
-    set_ranges(graph, collect(graph, images[: _RECONSTRUCTED * 4]), policy.clipping, policy.scheme)
+    set_ranges(graph, collect(graph, images), policy.clipping, policy.scheme)
     if policy.exact:
         levels = images * 255.0
         if (
@@ -40,9 +40,9 @@ def tune(
             and float(levels.min()) >= 0
             and float(levels.max()) <= 255
         ):
-            exact_ends(graph, graph.gives_images)
+            exact_ends(graph, graph.gives_images, policy.correction != "none")
         exact_constants(graph)
-    reconstruct(graph, images[:_RECONSTRUCTED], policy, lambda done: progress("rounding weights", done))
+    reconstruct(graph, images[:_FITTED], policy, lambda done: progress("rounding weights", done))
     if policy.training_steps:
         train(graph, images, policy.training_steps, progress=lambda done, loss: progress("training", done))
 

@@ -13,11 +13,11 @@ _SCALED = ("MUL", "Mul")
 _MEANS_APART = 16  # grey levels; means closer than this become one
 
 
-def exact_ends(graph: Graph, image_out: bool) -> None:
+def exact_ends(graph: Graph, image_out: bool, refitted: bool = True) -> None:
     """Put images of 256 grey levels on the grid of their levels: the input, a mean taken off it, and the output.
 
     Means of the channels that lie close together become one, so that the difference fits the 256 integers; the
-    next layer's bias, refitted afterwards, makes up for it.
+    next layer's bias makes up for it, so this is done only where biases are ``refitted`` afterwards.
     """
     for name in (graph.input, *([graph.output] if image_out else [])):
         grid = graph.grids.get(name)
@@ -25,7 +25,7 @@ def exact_ends(graph: Graph, image_out: bool) -> None:
             continue
         if name == graph.input or _spans_an_image(grid):
             _put(grid, 1.0 / 255.0, float(grid.low))
-    for op in graph.consumers(graph.input):
+    for op in graph.consumers(graph.input) if refitted else ():
         constant = _constant_of(graph, op)
         if constant is None or op.kind not in _SHIFTED or op.inputs[0] != graph.input:
             continue

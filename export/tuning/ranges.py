@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,17 +37,25 @@ class Histogram:
 def collect(graph: Graph, images: Tensor) -> dict[str, Histogram]:
     """Histograms of every tensor that has a grid, from the float values of the inputs (N, ...).
 
-    Two passes: extremes first, so that no bin is wasted.
+    One pass: each few inputs give a histogram between their own extremes, and these are added up between the
+    extremes of all, which moves no value by more than a bin.
     """
     wanted = {n for names in graph.activations().values() for n in names}
-    ends: dict[str, tuple[float, float]] = {}
+    parts: dict[str, list[Histogram]] = {}
     for name, value in _values(graph, images, wanted):
-        low, high = ends.get(name, (float("inf"), float("-inf")))
-        ends[name] = (min(low, float(value.min())), max(high, float(value.max())))
-    found = {n: Histogram(low, max(high, low + 1e-9), torch.zeros(BINS)) for n, (low, high) in ends.items()}
-    for name, value in _values(graph, images, wanted):
-        found[name].counts += torch.histc(value, BINS, found[name].low, found[name].high)
-    return found
+        low, high = float(value.min()), float(value.max())
+        high = max(high, low + 1e-9)
+        parts.setdefault(name, []).append(Histogram(low, high, torch.histc(value, BINS, low, high)))
+    return {name: _sum(found) for name, found in parts.items()}
+
+
+def _sum(parts: Sequence[Histogram]) -> Histogram:
+    low, high = min(p.low for p in parts), max(p.high for p in parts)
+    counts = torch.zeros(BINS)
+    for part in parts:
+        places = ((part.centres - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
+        counts.index_add_(0, places, part.counts)
+    return Histogram(low, high, counts)
 
 
 def _values(graph: Graph, images: Tensor, wanted: Collection[str]) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,241 @@
+"""What quantization costs a network, which tensors it comes from, and what each remedy gives when it is tried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydantic
+
+from compress.methods.free_concats import FreeConcats
+from compress.methods.reparameterize import Reparameterize
+from compress.network import Network
+from compress.options import Options
+from compress.pipeline import input_size_of, reach_of
+from compress.policies import Judge
+from compress.progress import Reporter
+from compress.registry import TASKS
+from compress.task import Task
+from export.errors import ExportError, UntunableError
+from export.policy import QuantPolicy
+
+if TYPE_CHECKING:
+    from export.graph.ir import Graph
+    from export.tuning.sensitivity import Part
+
+__all__ = ["FREE", "PRESCRIBED", "STOCK", "Culprit", "Found", "Losses", "Step", "examine", "to_json"]
+
+STOCK = "stock int8"
+FREE = "+ free concatenations"
+PRESCRIBED = "none: the runtime prescribes the grid"
+
+_RANGES, _EXACT, _BIASES, _WEIGHTS = "+ mse ranges", "+ exact grids", "+ gptq weights", "+ least squares"
+_LADDER: tuple[tuple[str, dict[str, object]], ...] = (
+    (_RANGES, {"clipping": "mse"}),
+    (_EXACT, {"exact": True}),
+    (_BIASES, {"rounding": "gptq", "correction": "bias"}),
+    (_WEIGHTS, {"correction": "least-squares"}),
+)
+_SIZE = (180, 320)
+_WORST = 5
+_LOOKED_AT = 8  # inputs for the shares
+
+
+@dataclass(frozen=True)
+class Step:
+    """One file of the ladder: everything of the steps before, and one remedy more."""
+
+    name: str
+    score: float | None
+    """On the images held out, through the runtime; None: it could not be made."""
+    file_bytes: int | None
+    reason: str = ""
+    """Why it could not be made."""
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A tensor whose rounding costs much."""
+
+    name: str
+    share: float
+    """Of the squared error against the float network."""
+    range: tuple[float, float]
+    remedy: str
+    """The step of the ladder that is made for it."""
+    gain: float | None
+    """What that step gave, in the unit of the score; None: it was not tried."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """All that was found out."""
+
+    network: str
+    format: str
+    metric: str
+    unit: str
+    images: int
+    random: bool
+    float_score: float
+    steps: tuple[Step, ...]
+    """The stock file first."""
+    culprits: tuple[Culprit, ...]
+    unread: str
+    """Why the tensors could not be told; empty where they are."""
+    seconds: float
+
+    @property
+    def best(self) -> Step:
+        """The step with the highest score; the earliest of several."""
+        return max((s for s in self.steps if s.score is not None), key=lambda s: s.score or 0.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The losses, and what is needed to look at pictures of them."""
+
+    losses: Losses
+    judge: Judge
+    stock: Path
+    best: Path
+
+
+def to_json(losses: Losses) -> bytes:
+    """The losses as JSON."""
+    return pydantic.TypeAdapter(Losses).dump_json(losses, indent=1)
+
+
+def examine(network: Network, format: str, options: Options, folder: Path, reporter: Reporter) -> Found:
+    """Quantize a network in several ways, and measure each in the runtime on calibration images held out.
+
+    Args:
+        network: in any form; branches that merge are merged first.
+        format: of the files.
+        options: which images, which input size.
+        folder: takes the files.
+        reporter: what the user sees.
+
+    Raises:
+        ExportError: the format does not take the network.
+        DataError: no calibration images.
+    """
+    start = time.monotonic()
+    task = TASKS[options.task or network.task](network, options.judged_on)
+    bench = _Bench(Reparameterize()(network, task), task, format, options, folder)
+    with reporter.bar("quantizing", len(_LADDER) + 3) as update:
+        bench.climb(update)
+        culprits, unread = bench.culprits()
+    judge, steps = bench.judge, tuple(bench.steps)
+    losses = Losses(
+        network.name if network.scale == 1 else f"{network.name} x{network.scale}",
+        format,
+        judge.task.metric,
+        judge.task.unit,
+        judge.task.size,
+        network.weights.random,
+        bench.float_score,
+        steps,
+        tuple(culprits),
+        unread,
+        time.monotonic() - start,
+    )
+    return Found(losses, judge, bench.files[STOCK], bench.files[losses.best.name])
+
+
+class _Bench:
+    """The network while it climbs the ladder."""
+
+    def __init__(self, network: Network, task: Task, format: str, options: Options, folder: Path) -> None:
+        self.network, self.whole, self.format, self.options, self.folder = network, task, format, options, folder
+        self.reach = reach_of(network)
+        self.size = input_size_of(network, self.reach, options.input_size or _SIZE)
+        self.judge = Judge(network, task, self.reach, options, folder / "measured")
+        self.float_score = self.judge.float_score()
+        self.steps: list[Step] = []
+        self.files: dict[str, Path] = {}
+        self.plain: Path | None = None
+        self.policy = QuantPolicy()
+
+    def climb(self, update: Callable[[int], None]) -> None:
+        """The stock file, then one remedy more at a time; what cannot be made is left out of the later ones."""
+        self.plain = self._written(self.judge, None, "float32")
+        update(1)
+        self._step(STOCK, self.judge, self.policy)
+        for done, (name, change) in enumerate(_LADDER, start=3):
+            policy = replace(self.policy, **change)  # type: ignore[arg-type]
+            if self._step(name, self.judge, policy):
+                self.policy = policy
+            update(done - 1)
+        freed = FreeConcats()(self.network, self.judge.task)
+        if freed.module is not self.network.module:
+            self._step(FREE, Judge(freed, self.whole, self.reach, self.options, self.folder / "measured"), self.policy)
+        update(len(_LADDER) + 3)
+
+    def _step(self, name: str, judge: Judge, policy: QuantPolicy) -> bool:
+        """Whether the file could be made."""
+        try:
+            measured = judge.measure(policy, self.format, self.size)
+        except UntunableError as error:
+            self.steps.append(Step(name, None, None, str(error)))
+            return False
+        self.files[name] = self._written(judge, policy, name.strip("+ ").replace(" ", "-"))
+        self.steps.append(Step(name, measured["score"], int(measured["bytes"])))
+        return True
+
+    def _written(self, judge: Judge, policy: QuantPolicy | None, name: str) -> Path:
+        folder = self.folder / name
+        return judge.write(policy, self.format, self.size, folder).path(folder)
+
+    def culprits(self) -> tuple[list[Culprit], str]:
+        """The worst tensors of the stock file, or why they cannot be told."""
+        import torch
+
+        from export import graph
+        from export.tuning.sensitivity import sensitivity
+
+        try:
+            read = graph.read(self.files[STOCK], self.plain)
+        except ExportError as error:
+            return [], str(error)
+        policy = QuantPolicy()
+        side = -(-policy.calibration_size // self.reach.step) * self.reach.step
+        inputs = np.stack(self.judge.task.calibration_inputs(_LOOKED_AT, side, self.options.seed))
+        images = torch.from_numpy(inputs)
+        parts = sensitivity(read, images if read.layout == "nhwc" else images.permute(0, 3, 1, 2).contiguous())
+        fixed, last = _prescribed(read)
+        return [self._culprit(p, last, fixed) for p in parts[:_WORST] if p.share > 0], ""
+
+    def _culprit(self, part: Part, last: str, fixed: Collection[str]) -> Culprit:
+        names = part.name.split(" + ")
+        tried = {step.name for step in self.steps}
+        remedy = PRESCRIBED if names[0] in fixed else _remedy(names, last, tried)
+        scores = [(s.name, s.score) for s in self.steps if s.score is not None]
+        place = next((k for k, (name, _) in enumerate(scores) if name == remedy), 0)
+        gain = None if place == 0 else (scores[place][1] or 0.0) - (scores[place - 1][1] or 0.0)
+        return Culprit(part.name, part.share, part.range, remedy, gain)
+
+
+def _prescribed(read: Graph) -> tuple[set[str], str]:
+    """The names of operators whose grid the runtime prescribes, and of the last one."""
+    counts: dict[str, int] = {}
+    fixed, name = set(), ""
+    for op in read.ops:
+        counts[op.kind] = counts.get(op.kind, 0) + 1
+        name = f"{op.kind} {counts[op.kind]}"
+        if op.output in read.grids and read.grids[op.output].fixed:
+            fixed.add(name)
+    return fixed, name
+
+
+def _remedy(names: Collection[str], last: str, tried: Collection[str]) -> str:
+    """The step that is made for tensors of these names."""
+    if any(name.startswith("weights of") for name in names):
+        return _WEIGHTS
+    if FREE in tried and any("concat" in name.lower() for name in names):
+        return FREE
+    return _EXACT if {"input", last} & set(names) else _RANGES
