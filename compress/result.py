@@ -51,8 +51,6 @@ class Result:
     halo: int | None
     """Receptive-field radius, input pixels; None: the whole image."""
     parameters: int
-    choice: Choice | None
-    """The quantization policy that a search chose; None: the recipe's."""
     merge: Merge | None
     """What merging re-parameterisable blocks changed; None: there were none."""
     seam: Seam | None
@@ -72,6 +70,8 @@ class Result:
     """Of the run's own process."""
     seconds: float
     """Of this invocation; a resumed run counts its own part only."""
+    choice: Choice | None = None
+    """The quantization policy that a search chose; None: the recipe's."""
 
     def file(self, name: str) -> FileResult | None:
         """The file called ``format-dtype``, if it was written."""

@@ -13,6 +13,7 @@ from export.graph.ir import Graph, Grid
 __all__ = ["train"]
 
 _BATCH = 8
+_COARSE = 0.25  # of the rate, for weights of few bits: a step of theirs is a large part of the whole range
 _CROP = 48
 
 
@@ -40,7 +41,8 @@ def train(
     moving = _Moving(graph)
     optimizer = torch.optim.Adam(
         [
-            {"params": list(moving.weights.values()), "lr": rate},
+            {"params": moving.weights_of(graph, coarse=False), "lr": rate},
+            {"params": moving.weights_of(graph, coarse=True), "lr": rate * _COARSE},
             {"params": list(moving.biases.values()), "lr": rate},
             {"params": moving.scales, "lr": scale_rate},
         ],
@@ -84,6 +86,10 @@ class _Moving:
         self._grids = [grid for grid in graph.activations() if not grid.fixed and grid.follows is None]
         self._followers = [grid for grid in graph.activations() if grid.follows is not None]
         self.scales = [nn.Parameter(grid.scale.log()) for grid in self._grids]
+
+    def weights_of(self, graph: Graph, coarse: bool) -> list[nn.Parameter]:
+        """The weights of fewer than 8 bits, or the others."""
+        return [value for name, value in self.weights.items() if (graph.grids[name].high < 127) == coarse]
 
     def place(self, graph: Graph) -> None:
         """Let the graph run with the values as they are, gradients included."""
