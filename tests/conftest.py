@@ -79,3 +79,16 @@ def photos_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """timm, with torchvision beside any build of torch; tests that compare with it are skipped where it is absent."""
+    from compress import torchvision_shim
+    from export.errors import MissingRuntimeError
+
+    try:
+        torchvision_shim.need("timm")
+    except MissingRuntimeError as error:
+        pytest.skip(str(error))
+    return importlib.import_module("timm")

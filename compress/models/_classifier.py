@@ -13,10 +13,27 @@ from torch import Tensor, nn
 from compress.errors import WeightsError
 from compress.network import Family
 
-__all__ = ["IMAGENET", "Distinct", "Normalize", "SameConv2d", "same_padding", "shapes", "with_counters"]
+__all__ = [
+    "IMAGENET",
+    "LARGE_SIDE",
+    "SMALL_SIDE",
+    "Distinct",
+    "Normalize",
+    "SameConv2d",
+    "keep_side",
+    "same_padding",
+    "shapes",
+    "side_in",
+    "with_counters",
+]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's red, green and blue in [0, 1], as torchvision states them."""
+LARGE_SIDE = 224
+"""The side of the photographs that the published networks are made for."""
+SMALL_SIDE = 64
+"""The widest image whose last map, at a 32nd of it, would be smaller than 3x3."""
+_SIDE_NAME = "input_side"
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,16 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
 
 
+def keep_side(module: nn.Module, side: int, usual: int = LARGE_SIDE) -> None:
+    """Let the state dict carry the side of the images where strides differ for it and no other tensor tells."""
+    module.register_buffer(_SIDE_NAME, torch.tensor(side), persistent=side != usual)
+
+
+def side_in(state: Mapping[str, Tensor], usual: int = LARGE_SIDE) -> int:
+    """The side that :func:`keep_side` left in a checkpoint, or the usual one."""
+    return int(state[_SIDE_NAME]) if _SIDE_NAME in state else usual
+
+
 def shapes(
     state: Mapping[str, Tensor], expected: Mapping[str, int], title: str, path: Path
 ) -> dict[str, tuple[int, ...]]:
@@ -92,6 +119,8 @@ def shapes(
     Raises:
         WeightsError: one of them is absent or has another number of dimensions.
     """
+    if _SIDE_NAME in state:
+        expected = {**expected, _SIDE_NAME: 0}
     if all(name in state and state[name].dim() == dimensions for name, dimensions in expected.items()):
         return {name: tuple(state[name].shape) for name in expected}
     found = ", ".join(sorted({name.replace("/", ".").split(".", 1)[0] for name in state})[:10])

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
+from compress.models._classifier import keep_side, side_in
 from compress.models.deit import count, load
 from compress.models.inception_next import fold, merge_all
 from compress.models.lsnet import GroupNorm
@@ -282,7 +283,7 @@ class AffNet(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.channels, self.input_size = classes, channels, (side, side)
-        self.register_buffer("input_side", torch.tensor(side), persistent=side != _SIDE)
+        keep_side(self, side, _SIDE)
         stride = 1 if side <= _SMALL else 2
         self.conv_1 = _ConvLayer(channels, _STEM, 3, stride)
         side = -(-side // stride)
@@ -318,7 +319,7 @@ def _sized_after(state: Mapping[str, Tensor]) -> AffNet:
     depths = [count(state, f"layer_{k}.") for k in (1, 2)]
     depths += [count(state, f"layer_{k}.1.global_rep.") - 1 for k in (3, 4, 5)]
     channels, expansion = state["conv_1.block.conv.weight"].shape[1], state[ends[0]].shape[1] // _STEM
-    side = int(state["input_side"]) if "input_side" in state else _SIDE
+    side = side_in(state, _SIDE)
     module = AffNet(state["classifier.fc.weight"].shape[0], channels, side, widths, depths, expansion)
     return module if "conv_1.block.norm.weight" in state else merge_all(module)
 

@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from compress.models._classifier import IMAGENET, Normalize
+from compress.models._classifier import IMAGENET, LARGE_SIDE, Normalize, keep_side, side_in
 from compress.models.deit import count, load
 from compress.models.inception_next import fold, fold_before, merge_all
 from compress.network import CLASSIFICATION, Family
@@ -25,7 +24,6 @@ from compress.registry import MODELS
 
 __all__ = ["CasVit", "build", "from_state"]
 
-_SIDE = 224
 _EXPANSION = 4
 _STEMS = {2: 1, 4: 2}  # side of a patch, and how many convolutions halve the image down to it
 
@@ -228,7 +226,7 @@ class CasVit(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.channels, self.input_size = classes, channels, (side, side)
-        self.register_buffer("input_side", torch.tensor(side), persistent=side != _SIDE)
+        keep_side(self, side)
         self.normalize = Normalize(IMAGENET, channels)
         self.patch_embed = _stem(channels, widths[0], patch)
         stages: list[nn.Module] = []
@@ -258,7 +256,7 @@ def _sized_after(state: Mapping[str, Tensor]) -> CasVit:
     stages = range(0, count(state, "network."), 2)
     widths = [state[f"network.{k}.0.attn.dwc.weight"].shape[0] for k in stages]
     depths = [count(state, f"network.{k}.") for k in stages]
-    side = int(state["input_side"]) if "input_side" in state else _SIDE
+    side = side_in(state)
     distilled = "dist_head.weight" in state
     patch = 2 ** len(stem)
     module = CasVit(state["head.weight"].shape[0], stem[0].shape[1], side, patch, widths, depths, distilled)
@@ -277,7 +275,7 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> CasVit:
 def build(
     classes: int = 10,
     channels: int = 3,
-    input_size: int = _SIDE,
+    input_size: int = LARGE_SIDE,
     patch: int = 4,
     widths: Sequence[int] = (48, 56, 112, 220),
     depths: Sequence[int] = (2, 2, 4, 2),
@@ -299,6 +297,6 @@ MODELS.add("cas-vit-xs")(
             "network.0.0.attn.oper_q.0.block.0.weight",
             "head.weight",
         ),
-        input_size=(_SIDE, _SIDE),
+        input_size=(LARGE_SIDE, LARGE_SIDE),
     )
 )

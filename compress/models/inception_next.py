@@ -17,14 +17,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from compress.models._classifier import IMAGENET, Normalize
+from compress.models._classifier import IMAGENET, LARGE_SIDE, Normalize, keep_side, side_in
 from compress.models.deit import count, load
 from compress.network import CLASSIFICATION, Family
 from compress.registry import MODELS
 
 __all__ = ["InceptionNext", "build", "fold", "fold_before", "from_state", "merge_all"]
 
-_SIDE = 224
 _SQUARE, _BAND = 3, 11  # kernels
 _SHARE = 8  # one channel in so many goes to each kernel
 _EXPANSIONS = (4, 4, 4, 3)  # of the blocks in each stage
@@ -224,7 +223,7 @@ class InceptionNext(nn.Module):
         if len(widths) != len(depths) or len(widths) > len(_EXPANSIONS) or min(widths) < _SHARE:
             raise ValueError(f"expected at most four widths of at least {_SHARE} and as many depths, found {widths}")
         self.classes, self.channels, self.input_size = classes, channels, (side, side)
-        self.register_buffer("input_side", torch.tensor(side), persistent=side != _SIDE)
+        keep_side(self, side)
         self.normalize = Normalize(IMAGENET, channels)
         self.stem = _Stem(channels, widths[0], patch)
         before = [widths[0], *widths]
@@ -249,7 +248,7 @@ def _sized_after(state: Mapping[str, Tensor]) -> InceptionNext:
     stages = range(count(state, "stages."))
     widths = [state[f"stages.{k}.blocks.0.mlp.fc2.weight"].shape[0] for k in stages]
     depths = [count(state, f"stages.{k}.blocks.") for k in stages]
-    side = int(state["input_side"]) if "input_side" in state else _SIDE
+    side = side_in(state)
     module = InceptionNext(state["head.fc2.weight"].shape[0], channels, side, patch, widths, depths)
     return module if "stem.1.weight" in state else merge_all(module)
 
@@ -267,7 +266,7 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> InceptionNext:
 def build(
     classes: int = 10,
     channels: int = 3,
-    input_size: int = _SIDE,
+    input_size: int = LARGE_SIDE,
     patch: int = 4,
     widths: Sequence[int] = (96, 192, 384, 768),
     depths: Sequence[int] = (3, 3, 9, 3),
@@ -283,6 +282,6 @@ MODELS.add("inception-next-tiny")(
         build=build,
         from_state=from_state,
         marks=("stem.0.weight", "stages.0.blocks.0.token_mixer.dwconv_hw.weight", "head.fc1.weight", "head.fc2.weight"),
-        input_size=(_SIDE, _SIDE),
+        input_size=(LARGE_SIDE, LARGE_SIDE),
     )
 )

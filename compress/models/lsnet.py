@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
-from compress.models._classifier import IMAGENET, Normalize
+from compress.models._classifier import IMAGENET, LARGE_SIDE, Normalize, keep_side, side_in
 from compress.models.deit import count, load
 from compress.models.inception_next import fold, fold_before, merge_all
 from compress.network import CLASSIFICATION, Family
@@ -24,7 +24,6 @@ from compress.registry import MODELS
 
 __all__ = ["ConvNorm", "GroupNorm", "LsNet", "Ska", "build", "from_state"]
 
-_SIDE = 224
 _HEADS = 4  # of the last stage, the only one with attention
 _KEY = 16  # channels of a key
 _SHARING = 8  # channels to which one dynamic kernel is applied
@@ -287,7 +286,7 @@ class LsNet(nn.Module):
         if len(widths) != _STAGES or len(depths) != _STAGES or depths[-1] < 2 or any(w % _SHARING for w in widths):
             raise ValueError("expected four widths, multiples of 8, and four depths, the last at least 2")
         self.classes, self.channels, self.input_size = classes, channels, (side, side)
-        self.register_buffer("input_side", torch.tensor(side), persistent=side != _SIDE)
+        keep_side(self, side)
         self.normalize = Normalize(IMAGENET, channels)
         self.patch_embed = _stem(channels, widths[0], patch)
         side = -(-side // patch)
@@ -321,7 +320,7 @@ def _sized_after(state: Mapping[str, Tensor]) -> LsNet:
     depths = [count(state, "blocks1."), *(count(state, f"blocks{k}.") - 2 for k in range(2, _STAGES + 1))]
     classes = state["head.weight" if merged else "head.l.weight"].shape[0]
     distilled = any(k.startswith("head_dist.") for k in state)
-    side = int(state["input_side"]) if "input_side" in state else _SIDE
+    side = side_in(state)
     module = LsNet(classes, stem[0].shape[1], side, 2 ** len(stem), widths, depths, distilled)
     return merge_all(module) if merged else module
 
@@ -338,7 +337,7 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> LsNet:
 def build(
     classes: int = 10,
     channels: int = 3,
-    input_size: int = _SIDE,
+    input_size: int = LARGE_SIDE,
     patch: int = 8,
     widths: Sequence[int] = (64, 128, 256, 384),
     depths: Sequence[int] = (0, 2, 8, 10),
@@ -360,6 +359,6 @@ MODELS.add("lsnet-t")(
             "blocks4.3.mixer.m.attention_biases",
             "head.l.weight|head.weight",
         ),
-        input_size=(_SIDE, _SIDE),
+        input_size=(LARGE_SIDE, LARGE_SIDE),
     )
 )

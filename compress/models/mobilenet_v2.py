@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from compress.models._classifier import IMAGENET, Normalize, shapes, with_counters
+from compress.models._classifier import (
+    IMAGENET,
+    LARGE_SIDE,
+    SMALL_SIDE,
+    Normalize,
+    keep_side,
+    shapes,
+    side_in,
+    with_counters,
+)
 from compress.network import CLASSIFICATION, Family
 from compress.registry import MODELS
 from compress.weights import load_into
@@ -31,8 +39,6 @@ _STAGES = (  # arXiv:1801.04381, table 2: expansion, channels, blocks, stride
     (6, 320, 1, 1),
 )
 _STEM, _HEAD = 32, 1280
-_LARGE = 224
-_SMALL = 64  # the widest image whose last map, at a 32nd of it, would be smaller than 3x3
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -76,13 +82,13 @@ class MobileNetV2(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], classes: int, channels: int = 3, side: int = _LARGE, dropout: float = 0.2
+        self, widths: Sequence[int], classes: int, channels: int = 3, side: int = LARGE_SIDE, dropout: float = 0.2
     ) -> None:
         super().__init__()
         self.classes, self.channels, self.input_size = classes, channels, (side, side)
-        self.register_buffer("input_side", torch.tensor(side), persistent=side != _LARGE)
+        keep_side(self, side)
         self.normalize = Normalize(IMAGENET, channels)
-        small = side <= _SMALL
+        small = side <= SMALL_SIDE
         layers: list[nn.Module] = [_conv(channels, widths[0], 3, 1 if small else 2)]
         for number, (expansion, _, blocks, stride) in enumerate(_STAGES):
             inputs, outputs = widths[number], widths[number + 1]
@@ -127,9 +133,8 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> MobileNetV2:
         WeightsError: these are not MobileNetV2 weights.
     """
     stem, *stages, head = names = ["features.0.0.weight", *_narrowing(), "features.18.0.weight"]
-    marker = {"input_side": 0} if "input_side" in state else {}
-    found = shapes(state, {**dict.fromkeys(names, 4), "classifier.1.weight": 2, **marker}, _TITLE, path)
-    side = int(state["input_side"]) if "input_side" in state else _LARGE
+    found = shapes(state, {**dict.fromkeys(names, 4), "classifier.1.weight": 2}, _TITLE, path)
+    side = side_in(state)
     module = MobileNetV2(
         [found[name][0] for name in (stem, *stages, head)], found["classifier.1.weight"][0], found[stem][1], side
     )
@@ -138,7 +143,7 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> MobileNetV2:
 
 
 def build(
-    classes: int = 1000, channels: int = 3, width: float = 1.0, input_size: int = _LARGE, dropout: float = 0.2
+    classes: int = 1000, channels: int = 3, width: float = 1.0, input_size: int = LARGE_SIDE, dropout: float = 0.2
 ) -> nn.Module:
     """A fresh network, all its widths multiplied by ``width``; the last convolution's never below 1280."""
     widths = [_rounded(width * n) for n in (_STEM, *(stage[1] for stage in _STAGES))]
@@ -153,6 +158,6 @@ MODELS.add("mobilenet-v2")(
         build=build,
         from_state=from_state,
         marks=("features.0.0.weight", "features.1.conv.1.weight", "features.17.conv.2.weight", "classifier.1.weight"),
-        input_size=(_LARGE, _LARGE),
+        input_size=(LARGE_SIDE, LARGE_SIDE),
     )
 )

@@ -11,7 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from compress.models._classifier import IMAGENET, Normalize, shapes, with_counters
+from compress.models._classifier import (
+    IMAGENET,
+    LARGE_SIDE,
+    SMALL_SIDE,
+    Normalize,
+    keep_side,
+    shapes,
+    side_in,
+    with_counters,
+)
 from compress.network import CLASSIFICATION, Family
 from compress.registry import MODELS
 from compress.weights import load_into
@@ -72,14 +81,20 @@ class ShuffleNetV2(nn.Module):
         widths: channels of the three stages, even, and of the last convolution.
         classes: length of the output.
         channels: of the input.
+        side: of the images that the strides are made for; up to 64 it halves them three times, else five times.
     """
 
-    def __init__(self, stem: int, widths: Sequence[int], classes: int, channels: int = 3) -> None:
+    def __init__(
+        self, stem: int, widths: Sequence[int], classes: int, channels: int = 3, side: int = LARGE_SIDE
+    ) -> None:
         super().__init__()
-        self.classes, self.channels = classes, channels
+        self.classes, self.channels, self.input_size = classes, channels, (side, side)
+        keep_side(self, side)
         self.normalize = Normalize(IMAGENET, channels)
-        self.conv1 = nn.Sequential(nn.Conv2d(channels, stem, 3, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU())
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        small = side <= SMALL_SIDE
+        first = nn.Conv2d(channels, stem, 3, 1 if small else 2, 1, bias=False)
+        self.conv1 = nn.Sequential(first, nn.BatchNorm2d(stem), nn.ReLU())
+        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
         for inputs, outputs, (name, blocks) in zip((stem, *widths), widths, _BLOCKS.items(), strict=False):
             rest = (_Block(outputs, outputs, 1) for _ in range(blocks - 1))
             self.add_module(name, nn.Sequential(_Block(inputs, outputs, 2), *rest))
@@ -108,14 +123,15 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> ShuffleNetV2:
     stages = [f"{name}.0.branch2.5.weight" for name in _BLOCKS]
     names = ["conv1.0.weight", *stages, "conv5.0.weight"]
     found = shapes(state, dict.fromkeys(names, 4) | {"fc.weight": 2}, _TITLE, path)
+    side = side_in(state)
     stem, channels = found["conv1.0.weight"][:2]
     widths = [2 * found[name][0] for name in stages] + [found["conv5.0.weight"][0]]
-    module = ShuffleNetV2(stem, widths, found["fc.weight"][0], channels)
+    module = ShuffleNetV2(stem, widths, found["fc.weight"][0], channels, side)
     load_into(module, with_counters(state), path)
     return module.eval()
 
 
-def build(classes: int = 1000, channels: int = 3, width: float = 1.0) -> nn.Module:
+def build(classes: int = 1000, channels: int = 3, width: float = 1.0, input_size: int = LARGE_SIDE) -> nn.Module:
     """A fresh network of one of the published widths 0.5, 1, 1.5 and 2.
 
     Raises:
@@ -123,12 +139,12 @@ def build(classes: int = 1000, channels: int = 3, width: float = 1.0) -> nn.Modu
     """
     if width not in _WIDTHS:
         raise ValueError(f"width {width} is none of the published {', '.join(map(str, _WIDTHS))}")
-    return ShuffleNetV2(_STEM, _WIDTHS[width], classes, channels).train()
+    return ShuffleNetV2(_STEM, _WIDTHS[width], classes, channels, input_size).train()
 
 
 MODELS.add("shufflenet-v2")(
     Family(
-        title="ShuffleNetV2 of width 0.5, 1, 1.5 or 2 (ECCV 2018, arXiv:1807.11164)",
+        title="ShuffleNetV2 of width 0.5, 1, 1.5 or 2, for photographs or 32x32 images (ECCV 2018, arXiv:1807.11164)",
         task=CLASSIFICATION,
         build=build,
         from_state=from_state,
@@ -139,6 +155,6 @@ MODELS.add("shufflenet-v2")(
             "conv5.0.weight",
             "fc.weight",
         ),
-        input_size=(224, 224),
+        input_size=(LARGE_SIDE, LARGE_SIDE),
     )
 )

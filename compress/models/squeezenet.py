@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
-from compress.models._classifier import IMAGENET, Normalize, shapes
+from compress.models._classifier import IMAGENET, LARGE_SIDE, SMALL_SIDE, Normalize, keep_side, shapes, side_in
 from compress.network import CLASSIFICATION, Family
 from compress.registry import MODELS
 from compress.weights import load_into
@@ -57,16 +57,24 @@ class SqueezeNet(nn.Module):
         fires: for each of the eight fire modules the squeezed width, and that of each expanding half.
         classes: length of the output.
         channels: of the input.
+        side: of the images that the stem's stride is made for; up to 64 it keeps them as they are.
         dropout: share of the last features that training drops.
     """
 
     def __init__(
-        self, stem: int, fires: Sequence[tuple[int, int]], classes: int, channels: int = 3, dropout: float = 0.5
+        self,
+        stem: int,
+        fires: Sequence[tuple[int, int]],
+        classes: int,
+        channels: int = 3,
+        side: int = LARGE_SIDE,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.classes, self.channels = classes, channels
+        self.classes, self.channels, self.input_size = classes, channels, (side, side)
+        keep_side(self, side)
         self.normalize = Normalize(IMAGENET, channels)
-        layers: list[nn.Module] = [nn.Conv2d(channels, stem, 3, 2), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(channels, stem, 3, 1 if side <= SMALL_SIDE else 2), nn.ReLU()]
         width, left = stem, list(fires)
         while left:
             if len(layers) in _POOLS:
@@ -102,24 +110,26 @@ def from_state(state: Mapping[str, Tensor], path: Path) -> SqueezeNet:
     found = shapes(state, dict.fromkeys(names, 4), _TITLE, path)
     fires = [(found[s][0], found[e][0]) for s, e in zip(squeezed, expanded, strict=True)]
     stem, channels = found["features.0.weight"][:2]
-    module = SqueezeNet(stem, fires, found["classifier.1.weight"][0], channels)
+    module = SqueezeNet(stem, fires, found["classifier.1.weight"][0], channels, side_in(state))
     load_into(module, state, path)
     return module.eval()
 
 
-def build(classes: int = 1000, channels: int = 3, width: float = 1.0, dropout: float = 0.5) -> nn.Module:
+def build(
+    classes: int = 1000, channels: int = 3, width: float = 1.0, input_size: int = LARGE_SIDE, dropout: float = 0.5
+) -> nn.Module:
     """A fresh network, all its widths multiplied by ``width``."""
     fires = [(max(1, round(width * s)), max(1, round(width * e))) for s, e in _FIRES.values()]
-    return SqueezeNet(max(1, round(width * _STEM)), fires, classes, channels, dropout).train()
+    return SqueezeNet(max(1, round(width * _STEM)), fires, classes, channels, input_size, dropout).train()
 
 
 MODELS.add("squeezenet")(
     Family(
-        title="SqueezeNet 1.1 (arXiv:1602.07360)",
+        title="SqueezeNet 1.1, for photographs or 32x32 images (arXiv:1602.07360)",
         task=CLASSIFICATION,
         build=build,
         from_state=from_state,
         marks=("features.0.weight", "features.3.squeeze.weight", "features.12.expand3x3.weight", "classifier.1.weight"),
-        input_size=(224, 224),
+        input_size=(LARGE_SIDE, LARGE_SIDE),
     )
 )

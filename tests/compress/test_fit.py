@@ -14,19 +14,9 @@ SIZES = st.tuples(st.integers(1, 48), st.integers(1, 48))
 
 
 @pytest.fixture(scope="session")
-def timm_transform():
+def timm_transform(timm):
     """``timm_transform(size, crop_share)``: timm's transform of a Pillow image to (C, H, W) uint8."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # built for another torch: the operators that it registers for itself are lacking
-        import torch
-
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except ImportError:
-        pytest.skip("torchvision is not installed")
-    create = pytest.importorskip("timm.data").create_transform
+    create = timm.data.create_transform
 
     def make(size, crop_share, **options):
         return create((3, *size), interpolation="bicubic", crop_pct=crop_share, **{"normalize": False, **options})

@@ -32,19 +32,10 @@ SMALL = {  # a few thousand parameters each
     "squeezenet": {"classes": 5, "width": 0.1},
 }
 TINY = "data/weights/cls/mlperf_tiny"
-_KEPT = []  # torch forgets operators whose library is collected
 
 
 @pytest.fixture(scope="module")
-def torchvision_models():
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # built for another torch: the operators that it registers for itself are lacking
-        _KEPT.append(torch.library.Library("torchvision", "FRAGMENT"))
-        for name in ("nms", "qnms"):
-            _KEPT[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except ImportError:
-        pytest.skip("torchvision is not installed")
+def torchvision_models(timm):
     return pytest.importorskip("torchvision.models")
 
 
@@ -192,17 +183,17 @@ def test_torchvisions_checkpoints_load_and_give_the_same(torchvision_models, min
     torch.testing.assert_close(outputs(ours, x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_timms_efficientnet_lite_loads_and_gives_the_same(torchvision_models):
+def test_timms_efficientnet_lite_loads_and_gives_the_same(timm):
     torch.manual_seed(0)
-    theirs = lively(pytest.importorskip("timm").create_model("tf_efficientnet_lite0", num_classes=11))
+    theirs = lively(timm.create_model("tf_efficientnet_lite0", num_classes=11))
     ours = MODELS["efficientnet-lite0"].from_state(theirs.state_dict(), Path("w.pth"))
     for size in ((96, 64), (77, 65)):
         x = torch.rand(2, 3, *size)
         torch.testing.assert_close(outputs(ours, x), outputs(theirs, (x - 0.5) / 0.5), rtol=1e-4, atol=1e-5)
 
 
-def test_deeper_and_wider_efficientnet_lite_loads(torchvision_models):
-    theirs = pytest.importorskip("timm").create_model("tf_efficientnet_lite3", num_classes=3)
+def test_deeper_and_wider_efficientnet_lite_loads(timm):
+    theirs = timm.create_model("tf_efficientnet_lite3", num_classes=3)
     ours = MODELS["efficientnet-lite0"].build(classes=3, width=1.2, depth=1.4)
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
     assert parameters(MODELS["efficientnet-lite0"].from_state(theirs.state_dict(), Path("w"))) == parameters(theirs)
@@ -227,15 +218,28 @@ def test_the_shortcut_is_a_strided_slice_between_zeros():
     assert torch.equal(outputs(block, x), F.relu(F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))))
 
 
-def test_a_mobilenet_for_small_images_remembers_its_stem(tmp_path):
-    module = fresh("mobilenet-v2", width=0.1, classes=5, input_size=32).module
-    assert module.features(torch.rand(1, 3, 32, 32)).shape[2:] == (4, 4)
+@pytest.mark.parametrize(("name", "last"), [("mobilenet-v2", 4), ("shufflenet-v2", 4), ("squeezenet", 3)])
+def test_a_network_for_small_images_remembers_its_stem(name, last, tmp_path):
+    module = fresh(name, **SMALL[name], input_size=32).module
+    maps = []
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda layer, inputs, output: maps.append(output.shape[2:]))
+    outputs(module, torch.rand(1, 3, 32, 32))
+    assert maps[-1] == (last, last)
     write(tmp_path / "w.safetensors", module.state_dict(), {})
-    network = load("mobilenet-v2", tmp_path / "w.safetensors")
+    network = load(name, tmp_path / "w.safetensors")
     assert network.input_size == (32, 32)
     x = torch.rand(1, 3, 32, 32)
-    assert torch.equal(outputs(network.module, x), outputs(module, x))
-    assert "input_side" not in fresh("mobilenet-v2", width=0.1).module.state_dict()
+    assert torch.equal(outputs(network.module, x), outputs(module.eval(), x))
+    assert "input_side" not in fresh(name, **SMALL[name]).module.state_dict()
+
+
+@pytest.mark.parametrize("name", ["mobilenet-v2", "shufflenet-v2", "squeezenet"])
+def test_a_side_that_is_no_number_is_refused(name, states, tmp_path):
+    write(tmp_path / "w.safetensors", {**states[name], "input_side": torch.zeros(2)}, {})
+    with pytest.raises(WeightsError, match="input_side"):
+        load(name, tmp_path / "w.safetensors")
 
 
 def test_a_width_that_was_not_published_is_refused():

@@ -1,6 +1,5 @@
 """DeiT, Swin, ConvNeXt, InceptionNeXt, CAS-ViT, LSNet and AFFNet: sizes, timm's twins, forms, refusals."""
 
-import importlib
 import itertools
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import nn
 
-from compress import torchvision_shim
 from compress.errors import WeightsError
 from compress.methods.reparameterize import mergeable, merged
 from compress.models.affnet import Fourier
@@ -17,7 +15,6 @@ from compress.models.inception_next import fold, fold_before
 from compress.models.lsnet import GroupNorm, Ska
 from compress.network import CLASSIFICATION
 from compress.registry import MODELS
-from export.errors import MissingRuntimeError
 
 FILE = Path("w.pth")
 NAMES = ["deit-tiny", "swin-tiny", "convnext-tiny", "inception-next-tiny", "cas-vit-xs", "lsnet-t", "affnet"]
@@ -102,16 +99,6 @@ def relative(found, expected):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.fixture(scope="session")
-def timm():
-    """timm, where it is installed."""
-    try:
-        torchvision_shim.need("timm")
-    except MissingRuntimeError as error:
-        pytest.skip(str(error))
-    return importlib.import_module("timm")
 
 
 @pytest.mark.parametrize("name", NAMES)
