@@ -38,6 +38,7 @@ _WEIGHTS: Mapping[str, Mapping[str, str]] = {
     "gptq": {"rounding": "gptq", "correction": "bias"},
     "least-squares": {"rounding": "gptq", "correction": "least-squares"},
 }
+_TRAINABLE = ("gptq", "least-squares")
 
 
 class OutOfTime(BaseException):
@@ -63,7 +64,7 @@ class Choice:
 
 
 def space() -> Space:
-    """The 144 policies that are searched."""
+    """The 192 policies that are searched."""
     from search.space import Knob, Space
 
     return Space(
@@ -79,8 +80,8 @@ def space() -> Space:
 
 
 def _sensible(candidate: Candidate) -> bool:
-    """Training starts from fitted weights, or it wastes its steps."""
-    return candidate["training"] == 0 or candidate["weights"] == "least-squares"
+    """Training starts from weights rounded to keep the layers' outputs, or it wastes its steps."""
+    return candidate["training"] == 0 or candidate["weights"] in _TRAINABLE
 
 
 def policy_of(candidate: Mapping[str, Any], base: QuantPolicy | None = None) -> QuantPolicy:

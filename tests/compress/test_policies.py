@@ -14,6 +14,7 @@ from PIL import Image
 
 from compress import pipeline, policies, recipe, source
 from compress.errors import DataError, UsageError
+from compress.methods.quantize import Quantize
 from compress.options import Options
 from compress.policies import Judge, choose, in_words, policy_of
 from compress.progress import SILENT
@@ -50,8 +51,18 @@ def judge(network, photos_folder: Callable[..., Path], tmp_path: Path) -> Callab
 def test_every_candidate_stands_for_another_policy():
     candidates = policies.space().candidates
     found = {policy_of(c) for c in candidates}
-    assert len(found) == len(candidates) == policies.space().size
-    assert all(p.training_steps == 0 or p.correction == "least-squares" for p in found)
+    assert len(found) == len(candidates) == policies.space().size == 192
+    assert {(p.rounding, p.correction) for p in found if p.training_steps} == {
+        ("gptq", "bias"),
+        ("gptq", "least-squares"),
+    }
+
+
+@pytest.mark.parametrize("name", ["int8-tuned", "int8-trained"])
+def test_the_rounding_and_training_of_the_built_in_recipes_are_searched(name):
+    (wanted,) = (step for step in recipe.load(name).steps if isinstance(step, Quantize))
+    found = {(p.rounding, p.correction, p.exact, p.training_steps) for p in map(policy_of, policies.space().candidates)}
+    assert (wanted.rounding, wanted.correction, wanted.exact, wanted.training_steps) in found
 
 
 def test_the_stock_candidate_is_the_stock_policy():
