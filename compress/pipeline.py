@@ -35,6 +35,9 @@ from targets.profile import TargetProfile
 
 __all__ = ["input_size_of", "reach_of", "run", "specs_of", "write_one"]
 
+_SIZE = (180, 320)
+"""Declared in files of networks of any size, where neither the user nor a target says more."""
+
 
 def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     """Load, score, compress, write, check and time a network, and report; everything lands in the folder.
@@ -126,9 +129,9 @@ def reach_of(network: Network) -> Reach:
         ) from error
 
 
-def input_size_of(network: Network, reach: Reach, wanted: tuple[int, int]) -> tuple[int, int]:
+def input_size_of(network: Network, reach: Reach, wanted: tuple[int, int] | None = None) -> tuple[int, int]:
     """The (height, width) that files declare: the network's own, or the one wanted, as multiples of the unit."""
-    return network.input_size or tiling.round_up(wanted, reach.step)
+    return network.input_size or tiling.round_up(wanted or _SIZE, reach.step)
 
 
 def specs_of(

@@ -36,8 +36,6 @@ __all__ = ["OBJECTIVES", "Bench", "Place", "Question", "Searched", "begin", "joi
 OBJECTIVES = {"score": "maximize", "bytes": "minimize", "latency": "minimize"}
 """What may be searched for."""
 
-_SIZE = (180, 320)
-
 
 @dataclass(frozen=True)
 class Question:
@@ -72,7 +70,7 @@ class Bench:
         given = source.resolve(options.request)
         self.whole: Task = TASKS[options.task or given.task](given, options.judged_on)
         self.reach = reach_of(given)
-        self.size = input_size_of(given, self.reach, options.input_size or _SIZE)
+        self.size = input_size_of(given, self.reach, options.input_size)
         self.steps = recipe.parse(question.recipe, "of the study")
         network = self.steps.apply(given, self.whole)
         self.network: Network = network if network.policy else replace(network, policy=QuantPolicy())

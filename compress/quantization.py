@@ -40,7 +40,6 @@ _LADDER: tuple[tuple[str, dict[str, object]], ...] = (
     (_BIASES, {"rounding": "gptq", "correction": "bias"}),
     (_WEIGHTS, {"correction": "least-squares"}),
 )
-_SIZE = (180, 320)
 _WORST = 5
 _LOOKED_AT = 8  # inputs for the shares
 
@@ -153,7 +152,7 @@ class _Bench:
     def __init__(self, network: Network, task: Task, format: str, options: Options, folder: Path) -> None:
         self.network, self.whole, self.format, self.options, self.folder = network, task, format, options, folder
         self.reach = reach_of(network)
-        self.size = input_size_of(network, self.reach, options.input_size or _SIZE)
+        self.size = input_size_of(network, self.reach, options.input_size)
         self.judge = Judge(network, task, self.reach, options, folder / "measured")
         self.float_score = self.judge.float_score()
         self.steps: list[Step] = []

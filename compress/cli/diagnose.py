@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-size",
         metavar="HxW",
         type=_options.input_size,
-        help="that MACs and activations are for; default: the model's own, or 256x256",
+        help="that MACs and activations are for; default: the model's own, or 256x256 (with --quantization: 180x320)",
     )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument(

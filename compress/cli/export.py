@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-size",
         metavar="HxW",
         type=_options.input_size,
-        default=(180, 320),
         help="declared in the file, for models of any size; default: 180x320",
     )
     parser.add_argument(
