@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import pydantic
 import torch
 from torch import Tensor, fx, nn
 
+from compress.methods._fx import Traced, calls_once, concat_inputs, traced
 from compress.network import Network
 from compress.registry import METHODS
 
@@ -45,47 +45,15 @@ class FreeConcats:
 
     def __call__(self, network: Network, task: Task) -> Network:
         """The network with free concatenations."""
-        traced = _traced(network.module)
-        if traced is None or not any(_is_concat(node) for node in traced.graph.nodes):
+        graph = traced(network.module)
+        if graph is None or not any(_worth_it(node) for node in graph.graph.nodes):
             return network
         side = -(-self.crop_size // network.unit) * network.unit
         inputs = np.stack(task.calibration_inputs(self.crops, side, seed=0))
         images = torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)))
-        changed = _freed(traced, images)
-        if not changed:
+        if not _freed(graph, images):
             return network
-        return replace(network, module=_Traced(traced, network.module).eval(), graph=None)
-
-
-class _Traced(nn.Module):
-    """A traced network that keeps the plain attributes by which the house knows its module."""
-
-    def __init__(self, traced: fx.GraphModule, origin: nn.Module) -> None:
-        super().__init__()
-        self.traced = traced
-        for name in ("scale", "classes", "channels", "unit", "input_size"):
-            if hasattr(origin, name):
-                setattr(self, name, getattr(origin, name))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What the network computes."""
-        y: Tensor = self.traced(x)
-        return y
-
-
-def _traced(module: nn.Module) -> fx.GraphModule | None:
-    try:
-        traced = fx.symbolic_trace(copy.deepcopy(module).eval())
-    except Exception:  # control flow on values, and whatever else foreign code does
-        return None
-    return traced if isinstance(traced, fx.GraphModule) else None
-
-
-def _is_concat(node: fx.Node) -> bool:
-    if node.op != "call_function" or node.target not in (torch.cat, torch.concat, torch.concatenate):
-        return False
-    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return axis in (1, -3) and isinstance(node.args[0], (list, tuple)) and len(set(node.args[0])) > 1
+        return replace(network, module=Traced(graph, network.module).eval(), graph=None)
 
 
 @dataclass(frozen=True)
@@ -97,27 +65,26 @@ class _Concat:
     readers: tuple[nn.Conv2d, ...]
 
 
-def _concats(traced: fx.GraphModule) -> list[_Concat]:
-    modules = dict(traced.named_modules())
-    calls: dict[str, int] = {}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+def _worth_it(node: fx.Node) -> bool:
+    return len(set(concat_inputs(node))) > 1
+
+
+def _concats(graph: fx.GraphModule) -> list[_Concat]:
+    modules = calls_once(graph)
     found = []
-    for node in filter(_is_concat, traced.graph.nodes):
+    for node in filter(_worth_it, graph.graph.nodes):
         readers = [modules.get(str(user.target)) if user.op == "call_module" else None for user in node.users]
         plain = [r for r in readers if isinstance(r, nn.Conv2d) and r.groups == 1 and r.padding_mode == "zeros"]
-        once = all(calls.get(str(user.target)) == 1 for user in node.users)
-        if readers and len(plain) == len(readers) and once:
-            found.append(_Concat(node, tuple(node.args[0]), tuple(plain)))
+        if readers and len(plain) == len(readers):
+            found.append(_Concat(node, concat_inputs(node), tuple(plain)))
     return found
 
 
 class _Ranges(fx.Interpreter):
     """Smallest and largest value, and the channels, of some nodes."""
 
-    def __init__(self, traced: fx.GraphModule, wanted: set[fx.Node]) -> None:
-        super().__init__(traced)
+    def __init__(self, graph: fx.GraphModule, wanted: set[fx.Node]) -> None:
+        super().__init__(graph)
         self._wanted = wanted
         self.found: dict[fx.Node, tuple[float, float, int]] = {}
 
@@ -131,24 +98,24 @@ class _Ranges(fx.Interpreter):
         return value
 
 
-def _freed(traced: fx.GraphModule, images: Tensor) -> int:
+def _freed(graph: fx.GraphModule, images: Tensor) -> int:
     """Rewrite every concatenation worth it; how many were."""
-    concats = _concats(traced)
-    ranges = _Ranges(traced, {i for c in concats for i in c.inputs})
+    concats = _concats(graph)
+    ranges = _Ranges(graph, {i for c in concats for i in c.inputs})
     with torch.inference_mode():
         for chunk in torch.split(images, 8):
             ranges.run(chunk)
     changed = 0
     for concat in concats:
-        if all(i in ranges.found for i in concat.inputs) and _free(traced, concat, ranges.found):
+        if all(i in ranges.found for i in concat.inputs) and _free(graph, concat, ranges.found):
             changed += 1
     if changed:
-        traced.graph.lint()
-        traced.recompile()
+        graph.graph.lint()
+        graph.recompile()
     return changed
 
 
-def _free(traced: fx.GraphModule, concat: _Concat, ranges: Mapping[fx.Node, tuple[float, float, int]]) -> bool:
+def _free(graph: fx.GraphModule, concat: _Concat, ranges: Mapping[fx.Node, tuple[float, float, int]]) -> bool:
     """Bring every input to the range of integers that it fills best; the widest keeps its factor of one."""
     ends = [(min(ranges[i][0], 0.0), max(ranges[i][1], 0.0)) for i in concat.inputs]
     spans = [high - low for low, high in ends]
@@ -163,7 +130,7 @@ def _free(traced: fx.GraphModule, concat: _Concat, ranges: Mapping[fx.Node, tupl
         middle = (low + high) / 2 * factor
         shift = -round(middle / step) * step if movable and abs(middle) > _OFF_CENTRE * step else 0.0
         _compensate(concat, slice(first, first + ranges[node][2]), factor, shift)
-        inputs.append(_scaled(traced, concat.node, node, factor, shift))
+        inputs.append(_scaled(graph, concat.node, node, factor, shift))
         first += ranges[node][2]
     concat.node.args = (inputs, *concat.node.args[1:])
     return True
@@ -197,9 +164,9 @@ def _compensate(concat: _Concat, channels: slice, factor: float, shift: float) -
                     conv.bias += moved
 
 
-def _scaled(traced: fx.GraphModule, before: fx.Node, node: fx.Node, factor: float, shift: float) -> fx.Node:
+def _scaled(graph: fx.GraphModule, before: fx.Node, node: fx.Node, factor: float, shift: float) -> fx.Node:
     """Factor * node + shift: in the weights of a convolution that nobody else reads, else as operators."""
-    module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
     if isinstance(module, nn.Conv2d) and len(node.users) == 1:
         with torch.no_grad():
             module.weight *= factor
@@ -207,9 +174,9 @@ def _scaled(traced: fx.GraphModule, before: fx.Node, node: fx.Node, factor: floa
                 bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
                 module.bias = nn.Parameter(bias * factor + shift)
         return node
-    with traced.graph.inserting_before(before):
+    with graph.graph.inserting_before(before):
         if factor != 1.0:
-            node = traced.graph.call_function(operator.mul, (node, factor))
+            node = graph.graph.call_function(operator.mul, (node, factor))
         if shift:
-            node = traced.graph.call_function(operator.add, (node, shift))
+            node = graph.graph.call_function(operator.add, (node, shift))
     return node

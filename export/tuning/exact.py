@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from export.graph.ir import Graph, Grid, Op
 
@@ -10,6 +11,7 @@ __all__ = ["exact_constants", "exact_ends"]
 
 _SHIFTED = {"ADD": 1.0, "SUB": -1.0, "Add": 1.0, "Sub": -1.0}
 _SCALED = ("MUL", "Mul")
+_REQUANTIZED = ("QUANTIZE",)
 _MEANS_APART = 16  # grey levels; means closer than this become one
 
 
@@ -50,21 +52,43 @@ def _spans_an_image(grid: Grid) -> bool:
 def exact_constants(graph: Graph) -> None:
     """Let sums and products with one constant keep their input's integers.
 
-    Where the output's grid is shared with others (a concatenation), the input takes its grid from there.
+    Where the output's grid is shared with others (a concatenation), the input takes its grid from there.  A tensor
+    that is only put on another grid takes that one from the start; constants of whole steps get these steps.
     """
     for op in graph.ops:
-        name = _constant_of(graph, op)
-        if name is None or graph.constants[name].numel() != 1 or op.output not in graph.grids:
-            continue
+        there = graph.grids.get(op.output)
+        if there is not None:
+            _exact_constant(graph, op, there)
+
+
+def _exact_constant(graph: Graph, op: Op, there: Grid) -> None:
+    name = _constant_of(graph, op)
+    if name is not None and graph.constants[name].numel() > 1:
+        if name in graph.grids:
+            _whole_steps(graph.grids[name], graph.originals[name])
+        return
+    source = next((i for i in op.inputs if i != name), None)
+    here = graph.grids.get(source) if source is not None else None
+    if here is None or here is there or there.fixed or here.scale.numel() > 1:
+        return
+    if op.kind in _REQUANTIZED:
+        _tie(graph, op, here, there, 1.0, 0.0)
+    elif name is not None:
         value = float(graph.originals[name])
-        source = next(i for i in op.inputs if i != name)
-        here, there = graph.grids.get(source), graph.grids[op.output]
-        if here is None or here is there or there.fixed or here.scale.numel() > 1:
-            continue
         if op.kind in _SCALED and value > 0:
             _tie(graph, op, here, there, value, 0.0)
         elif op.kind in _SHIFTED and (op.kind not in ("SUB", "Sub") or op.inputs[0] == source):
             _tie(graph, op, here, there, 1.0, value * _SHIFTED[op.kind])
+
+
+def _whole_steps(grid: Grid, values: Tensor) -> None:
+    """Put a constant on a grid that holds all its values, if they are multiples of the smallest."""
+    unit = float(values.abs()[values != 0].min()) if bool((values != 0).any()) else 0.0
+    zero = max(grid.low, 0)
+    if unit > 0 and grid.scale.numel() == 1:
+        steps = values / unit
+        if float((steps - steps.round()).abs().max()) < 1e-4 and float(steps.abs().max()) <= grid.high - zero:
+            _put(grid, unit, float(zero))
 
 
 def _tie(graph: Graph, op: Op, here: Grid, there: Grid, factor: float, shift: float) -> None:

@@ -11,6 +11,8 @@ import torch
 
 from compress import zoo
 from compress.errors import UsageError, WeightsError
+from compress.methods._fx import traced
+from compress.methods.equalize import _equalized
 from compress.methods.reparameterize import mergeable, merged
 from compress.network import CLASSIFICATION, RESTORATION, SUPER_RESOLUTION
 from compress.registry import MODELS, TASKS
@@ -268,3 +270,17 @@ def test_trained_weights_keep_brightness(name):
 
 def test_every_task_has_a_family():
     assert {MODELS[name].task for name in NAMES} == {SUPER_RESOLUTION, RESTORATION, CLASSIFICATION} == set(TASKS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equalized_channels_keep_the_function(name):
+    network = fresh(name)
+    graph = traced(merged(network.module).double())
+    if graph is None:
+        pytest.skip("control flow on values: the network cannot be traced, and is left as it is")
+    size = network.input_size or round_up((16, 16), network.unit)
+    images = torch.rand(2, network.channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        exact = graph(images)
+        _equalized(graph, images, products=True)
+        assert float((graph(images) - exact).abs().max()) <= 1e-6 * float(exact.abs().max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import formats, graph
+from export import formats, graph, tuning
 from export.artifact import Card, ExportSpec
-from export.graph.ir import Graph, Grid
+from export.graph.ir import Graph, Grid, Op
 from export.policy import QuantPolicy
 from export.tuning import tune
 from export.tuning.exact import exact_constants, exact_ends
@@ -156,6 +157,25 @@ def test_layers_may_have_bits_of_their_own(read: Graph, images: list[np.ndarray]
     assert [read.grids[layer.weight].high for layer in read.layers] == [127, 7, 127]
 
 
+def test_histograms_are_kept_for_the_same_float_graph_and_inputs_only(
+    pair: tuple[Path, Path], images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.from_numpy(np.stack(images))
+    collected: list[Graph] = []
+    monkeypatch.setattr(tuning, "_seen", OrderedDict())
+    monkeypatch.setattr(tuning, "collect", lambda g, i: (collected.append(g), collect(g, i))[1])
+    first, again, others, changed = (graph.read(*pair) for _ in range(4))
+    tune(first, TUNED, x)
+    tune(again, TUNED, x)
+    assert collected == [first]
+    assert all(torch.equal(g.scale, again.grids[name].scale) for name, g in first.grids.items())
+    tune(others, TUNED, x[1:])
+    weight = changed.layers[0].weight
+    changed.originals[weight] = changed.originals[weight] * 1.01
+    tune(changed, TUNED, x)
+    assert collected == [first, others, changed]
+
+
 def test_exact_ends_lose_nothing(read: Graph, images: list[np.ndarray]) -> None:
     x = torch.from_numpy(np.stack(images))
     set_ranges(read, collect(read, x), "min-max")
@@ -174,6 +194,43 @@ def test_a_gate_less_a_half_keeps_its_integers(read: Graph) -> None:
     before, after = read.grids[gate.inputs[0]], read.grids[gate.output]
     assert float(after.scale) == float(before.scale)
     assert float(after.zero) == float(before.zero) + 128
+
+
+def grid(scale: float, zero: float = 0.0) -> Grid:
+    return Grid(torch.tensor(scale), torch.tensor(zero), -128, 127)
+
+
+def test_a_constant_of_whole_steps_is_kept_exactly() -> None:
+    factors = torch.tensor([1.0, 2.0, 0.25, 8.0])
+    graph = Graph(
+        "x",
+        "y",
+        [Op("MUL", ("x", "factors"), "y", torch.mul)],
+        {"factors": factors},
+        {"x": grid(0.1), "factors": grid(8 / 127), "y": grid(0.3)},
+    )
+    assert not torch.equal(graph.snapped_constants()["factors"], factors)
+    exact_constants(graph)
+    assert torch.equal(graph.snapped_constants()["factors"], factors)
+
+
+def test_what_is_only_put_on_another_grid_takes_that_one_at_once() -> None:
+    graph = Graph(
+        "x",
+        "joined",
+        [
+            Op("NEG", ("x",), "a", torch.neg),
+            Op("QUANTIZE", ("a",), "b", lambda x: x),
+            Op("CONCATENATION", ("b", "b"), "joined", lambda a, b: torch.cat([a, b], -1)),
+        ],
+        {},
+        {"x": grid(0.1), "a": grid(0.11, 5.0), "b": (shared := grid(0.3, -7.0)), "joined": shared},
+    )
+    exact_constants(graph)
+    assert graph.grids["a"].follows is shared
+    x = torch.linspace(-9, 9, 50)
+    once = shared.snap(-graph.snap("x", x))
+    assert torch.equal(graph.run(x)[:50], once)
 
 
 def test_constant_inputs_and_a_single_one_do_no_harm(read: Graph) -> None:
@@ -263,3 +320,18 @@ def test_sensitivity_finds_the_tensor_that_was_spoiled(read: Graph, images: list
     parts = sensitivity(read, x)
     assert parts[0].name == "CONV_2D 1"
     assert parts[0].share > 0.5
+    assert {part.name for part in parts if part.end} >= {"input"}
+    assert not any(part.fixed for part in parts)
+
+
+def test_sensitivity_knows_the_grids_that_may_not_change(read: Graph, images: list[np.ndarray]) -> None:
+    read.grids[read.input].fixed = True
+    parts = sensitivity(read, torch.from_numpy(np.stack(images[:1])))
+    assert [part.name for part in parts if part.fixed] == ["input"]
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_sensitivity_of_a_file_needs_no_layout(
+    spec: Callable[..., ExportSpec], images: list[np.ndarray], tmp_path: Path, format: str
+) -> None:
+    pass
