@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from export.graph.ir import Graph
 from export.policy import QuantPolicy
 from export.tuning.exact import exact_constants, exact_ends
-from export.tuning.ranges import collect, set_ranges
+from export.tuning.ranges import Histogram, collect, set_ranges
 from export.tuning.reconstruct import reconstruct
 from export.tuning.train import train
 
 __all__ = ["tune"]
 
 _FITTED = 32  # inputs: the positions of more would only be thinned out
+_KEPT = 4  # graphs with their inputs, half a megabyte each
+_seen: OrderedDict[str, Mapping[str, Histogram]] = OrderedDict()
 
 
 def tune(
@@ -32,19 +37,36 @@ def tune(
     for layer, bits in zip(graph.layers, policy.layer_bits or (policy.weight_bits,) * len(graph.layers), strict=True):
         grid = graph.grids[layer.weight]
         grid.low, grid.high = 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1
-    set_ranges(graph, collect(graph, images), policy.clipping, policy.scheme)
+    set_ranges(graph, _histograms(graph, images), policy.clipping, policy.scheme)
     if policy.exact:
-        levels = images * 255.0
-        if (
-            bool((levels - levels.round()).abs().max() < 1e-3)
-            and float(levels.min()) >= 0
-            and float(levels.max()) <= 255
-        ):
+        if _grey_levels(images):
             exact_ends(graph, graph.gives_images, policy.correction != "none")
         exact_constants(graph)
     reconstruct(graph, images[:_FITTED], policy, lambda done: progress("rounding weights", done))
     if policy.training_steps:
         train(graph, images, policy.training_steps, progress=lambda done, loss: progress("training", done))
+
+
+def _histograms(graph: Graph, images: Tensor) -> Mapping[str, Histogram]:
+    """As :func:`collect`; kept for the next policies of a search, whose float graph and inputs are the same."""
+    key = _digest(graph, images)
+    if key not in _seen:
+        _seen[key] = collect(graph, images)
+        while len(_seen) > _KEPT:
+            _seen.popitem(last=False)
+    return _seen[key]
+
+
+def _digest(graph: Graph, images: Tensor) -> str:
+    """Of all that decides the histograms; what operators do shows in the output of the first input."""
+    ops = [(op.kind, op.inputs, op.output, op.output in graph.grids) for op in graph.ops]
+    total = hashlib.sha256(repr(ops).encode())
+    with torch.no_grad():
+        first = graph.run(images[:1], quantized=False)
+    for name, tensor in (*sorted(graph.originals.items()), ("", first), (graph.input, images)):
+        total.update(f"{name} {tuple(tensor.shape)}".encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _grey_levels(images: Tensor) -> bool:

@@ -320,18 +320,3 @@ def test_sensitivity_finds_the_tensor_that_was_spoiled(read: Graph, images: list
     parts = sensitivity(read, x)
     assert parts[0].name == "CONV_2D 1"
     assert parts[0].share > 0.5
-    assert {part.name for part in parts if part.end} >= {"input"}
-    assert not any(part.fixed for part in parts)
-
-
-def test_sensitivity_knows_the_grids_that_may_not_change(read: Graph, images: list[np.ndarray]) -> None:
-    read.grids[read.input].fixed = True
-    parts = sensitivity(read, torch.from_numpy(np.stack(images[:1])))
-    assert [part.name for part in parts if part.fixed] == ["input"]
-
-
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_sensitivity_of_a_file_needs_no_layout(
-    spec: Callable[..., ExportSpec], images: list[np.ndarray], tmp_path: Path, format: str
-) -> None:
-    pass
