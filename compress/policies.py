@@ -233,23 +233,17 @@ def _too_short(options: Options) -> str:
 
 
 def blame(deployed: Artifact, specs: Sequence[ExportSpec], folder: RunFolder) -> str:
-    """The three tensors that cost a quantized file most, in a sentence; nothing where its graph cannot be read."""
-    import numpy as np
-    import torch
-
-    from export import graph
-    from export.tuning.sensitivity import sensitivity
+    """The three tensors that cost a quantized file most, in a sentence; nothing where it has no float file beside it."""
+    from export.tuning import sensitivity
 
     path = deployed.path(folder.root)
     plain = path.with_name(path.name.replace("_int8", "_float32"))
     if path == plain or not plain.is_file() or not specs[-1].calibration:
         return ""
     try:
-        read = graph.read(path, plain)
+        parts = sensitivity.of_file(path, plain, specs[-1].calibration[:8])[:3]
     except ExportError as error:
         return f"which layers are to blame cannot be told: {error}"
-    images = torch.from_numpy(np.stack(specs[-1].calibration[:8]))
-    parts = sensitivity(read, images if read.layout == "nhwc" else images.permute(0, 3, 1, 2).contiguous())[:3]
     return "most of it comes from " + ", ".join(f"{p.name} ({p.share:.0%} of the error)" for p in parts)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pydantic
 
 from compress.methods.free_concats import FreeConcats
@@ -20,11 +19,11 @@ from compress.policies import Judge
 from compress.progress import Reporter
 from compress.registry import TASKS
 from compress.task import Task
-from export.errors import ExportError, UntunableError
+from export import tiling
+from export.errors import UntunableError
 from export.policy import QuantPolicy
 
 if TYPE_CHECKING:
-    from export.graph.ir import Graph
     from export.tuning.sensitivity import Part
 
 __all__ = ["FREE", "PRESCRIBED", "STOCK", "Culprit", "Found", "Losses", "Step", "examine", "to_json"]
@@ -33,6 +32,7 @@ STOCK = "stock int8"
 FREE = "+ free concatenations"
 PRESCRIBED = "none: the runtime prescribes the grid"
 
+_FLOAT = "float32"
 _RANGES, _EXACT, _BIASES, _WEIGHTS = "+ mse ranges", "+ exact grids", "+ gptq weights", "+ least squares"
 _LADDER: tuple[tuple[str, dict[str, object]], ...] = (
     (_RANGES, {"clipping": "mse"}),
@@ -157,12 +157,11 @@ class _Bench:
         self.float_score = self.judge.float_score()
         self.steps: list[Step] = []
         self.files: dict[str, Path] = {}
-        self.plain: Path | None = None
         self.policy = QuantPolicy()
 
     def climb(self, update: Callable[[int], None]) -> None:
         """The stock file, then one remedy more at a time; what cannot be made is left out of the later ones."""
-        self.plain = self._written(self.judge, None, "float32")
+        self.files[_FLOAT] = self._written(self.judge, None, _FLOAT)
         update(1)
         self._step(STOCK, self.judge, self.policy)
         for done, (name, change) in enumerate(_LADDER, start=3):
@@ -192,49 +191,28 @@ class _Bench:
 
     def culprits(self) -> tuple[list[Culprit], str]:
         """The worst tensors of the stock file, or why they cannot be told."""
-        import torch
+        from export.tuning import sensitivity
 
-        from export import graph
-        from export.tuning.sensitivity import sensitivity
-
+        side = tiling.round_up((QuantPolicy().calibration_size,) * 2, self.reach.step)[0]
+        inputs = self.judge.task.calibration_inputs(_LOOKED_AT, side, self.options.seed)
         try:
-            read = graph.read(self.files[STOCK], self.plain)
-        except ExportError as error:
+            parts = sensitivity.of_file(self.files[STOCK], self.files[_FLOAT], inputs)
+        except UntunableError as error:
             return [], str(error)
-        policy = QuantPolicy()
-        side = -(-policy.calibration_size // self.reach.step) * self.reach.step
-        inputs = np.stack(self.judge.task.calibration_inputs(_LOOKED_AT, side, self.options.seed))
-        images = torch.from_numpy(inputs)
-        parts = sensitivity(read, images if read.layout == "nhwc" else images.permute(0, 3, 1, 2).contiguous())
-        fixed, last = _prescribed(read)
-        return [self._culprit(p, last, fixed) for p in parts[:_WORST] if p.share > 0], ""
+        return [self._culprit(part) for part in parts[:_WORST] if part.share > 0], ""
 
-    def _culprit(self, part: Part, last: str, fixed: Collection[str]) -> Culprit:
-        names = part.name.split(" + ")
-        tried = {step.name for step in self.steps}
-        remedy = PRESCRIBED if names[0] in fixed else _remedy(names, last, tried)
+    def _culprit(self, part: Part) -> Culprit:
+        remedy = PRESCRIBED if part.fixed else _remedy(part, {step.name for step in self.steps})
         scores = [(s.name, s.score) for s in self.steps if s.score is not None]
         place = next((k for k, (name, _) in enumerate(scores) if name == remedy), 0)
         gain = None if place == 0 else (scores[place][1] or 0.0) - (scores[place - 1][1] or 0.0)
         return Culprit(part.name, part.share, part.range, remedy, gain)
 
 
-def _prescribed(read: Graph) -> tuple[set[str], str]:
-    """The names of operators whose grid the runtime prescribes, and of the last one."""
-    counts: dict[str, int] = {}
-    fixed, name = set(), ""
-    for op in read.ops:
-        counts[op.kind] = counts.get(op.kind, 0) + 1
-        name = f"{op.kind} {counts[op.kind]}"
-        if op.output in read.grids and read.grids[op.output].fixed:
-            fixed.add(name)
-    return fixed, name
-
-
-def _remedy(names: Collection[str], last: str, tried: Collection[str]) -> str:
-    """The step that is made for tensors of these names."""
-    if any(name.startswith("weights of") for name in names):
+def _remedy(part: Part, tried: Collection[str]) -> str:
+    """The step that is made for a tensor."""
+    if part.name.startswith("weights of"):
         return _WEIGHTS
-    if FREE in tried and any("concat" in name.lower() for name in names):
+    if FREE in tried and "concat" in part.name.lower():
         return FREE
-    return _EXACT if {"input", last} & set(names) else _RANGES
+    return _EXACT if part.end else _RANGES

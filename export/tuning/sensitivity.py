@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from export import graph as graphs
 from export.graph.ir import Graph
 
-__all__ = ["Part", "sensitivity"]
+__all__ = ["Part", "of_file", "sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,26 @@ class Part:
     """How much of the squared error against the float network goes away without its rounding; may be negative."""
     range: tuple[float, float]
     """The real numbers that its grid reaches; of weights, of the channel that reaches farthest."""
+    fixed: bool = False
+    """The runtime prescribes its grid, or it is exact already."""
+    end: bool = False
+    """It is the network's input or output."""
+
+
+def of_file(path: Path, plain: Path, images: Sequence[np.ndarray]) -> list[Part]:
+    """As :func:`sensitivity`, of the graph that a quantized file holds.
+
+    Args:
+        path: the quantized file.
+        plain: the float file that it was made of.
+        images: inputs (H, W, C); eight tell enough.
+
+    Raises:
+        UntunableError: the graph cannot be read.
+    """
+    graph = graphs.read(path, plain)
+    inputs = torch.from_numpy(np.stack(images))
+    return sensitivity(graph, inputs if graph.layout == "nhwc" else inputs.permute(0, 3, 1, 2).contiguous())
 
 
 def sensitivity(graph: Graph, images: Tensor, progress: Callable[[int], None] = lambda done: None) -> list[Part]:
@@ -41,7 +64,8 @@ def sensitivity(graph: Graph, images: Tensor, progress: Callable[[int], None] = 
         found = []
         for grid, names in graph.activations().items():
             kept = {name: graph.grids.pop(name) for name in names}
-            found.append(Part(" + ".join(titles.get(n, n) for n in names[:2]), 1 - error() / whole, grid.range))
+            title, end = " + ".join(titles.get(n, n) for n in names[:2]), bool({graph.input, graph.output} & set(names))
+            found.append(Part(title, 1 - error() / whole, grid.range, grid.fixed, end))
             graph.grids.update(kept)
             progress(len(found))
         for layer in graph.layers:
