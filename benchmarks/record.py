@@ -28,10 +28,15 @@ def need_shared() -> Path:
     return SHARED / "data"
 
 
+def commit() -> str:
+    """The commit that is checked out; empty outside of a repository."""
+    git = ["git", "-C", str(REPO), "rev-parse", "HEAD"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def write(name: str, numbers: Mapping[str, object], seed: int) -> Path:
     """Write ``results/NAME.json``."""
     git = ["git", "-C", str(REPO)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
     versions = {}
     for package in _VERSIONS:
@@ -42,7 +47,7 @@ def write(name: str, numbers: Mapping[str, object], seed: int) -> Path:
     record = {
         "benchmark": name,
         "command": f"python benchmarks/{Path(sys.argv[0]).name}",
-        "commit": commit,
+        "commit": commit(),
         "uncommitted_changes": bool(changed.strip()),
         "machine": {**asdict(timing.host()), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **versions},
