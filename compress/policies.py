@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from export.receptive_field import Reach
     from search.history import Prior
     from search.space import Candidate, Space
-    from search.trial import Outcome, Plan
+    from search.trial import Outcome, Plan, Trial
 
 __all__ = ["Choice", "Judge", "OutOfTime", "blame", "choose", "in_words", "policy_of", "prior", "space"]
 
@@ -39,6 +39,7 @@ _WEIGHTS: Mapping[str, Mapping[str, str]] = {
     "least-squares": {"rounding": "gptq", "correction": "least-squares"},
 }
 _TRAINABLE = ("gptq", "least-squares")
+_SURE = 0.75  # of what may be lost: images not seen may lose more
 
 
 class OutOfTime(BaseException):
@@ -184,20 +185,21 @@ def choose(
         reference = judge.float_score()
     except OutOfTime:
         raise UsageError(_too_short(options)) from None
-    enough = _Enough(reference, options.max_drop)
 
     def evaluate(candidate: Candidate) -> dict[str, float]:
         return judge.measure(policy_of(candidate, judge.base), format, size)
 
-    def on_trial(trial: Any, outcome: Outcome) -> None:
+    def on_trial(trial: Trial, outcome: Outcome) -> None:
         if not trial.failed:
             score, words = trial.values["score"], in_words(trial.candidate)
             reporter.line(f"  policy {trial.number}: {score:.3f} of {reference:.3f}, {words}")
-            enough.check(trial)
+
+    def enough(trial: Trial) -> bool:
+        return options.max_drop is not None and reference - trial.values["score"] <= _SURE * options.max_drop
 
     with told():
         plan = Plan(space(), name=f"policy-{format}", prior=prior(reference), seed=options.seed)
-        outcome = _searched(plan, evaluate, judge.deadline, options, folder, on_trial)
+        outcome = _searched(plan, evaluate, judge.deadline, options, folder, on_trial, enough)
     best = outcome.best
     tried = f"best of {len(outcome.measured)} tried in {format}, chosen on {judge.task.size} held-out images"
     why = f"{in_words(best.candidate)}; {tried}"
@@ -211,7 +213,8 @@ def _searched(
     deadline: float,
     options: Options,
     folder: Path,
-    on_trial: Callable[[Any, Outcome], None],
+    on_trial: Callable[[Trial, Outcome], None],
+    enough: Callable[[Trial], bool],
 ) -> Outcome:
     """What the study holds once the budget is spent or the promise is kept."""
     from search import study
@@ -219,8 +222,8 @@ def _searched(
 
     left = None if options.budget_seconds is None else max(deadline - time.monotonic(), 0.1)
     try:
-        return study.run(plan, evaluate, Budget(options.trials, left), folder, on_trial=on_trial)
-    except (_Reached, OutOfTime):
+        return study.run(plan, evaluate, Budget(options.trials, left, enough=enough), folder, on_trial=on_trial)
+    except OutOfTime:
         outcome = study.load(plan.name, folder / "search.journal", valid=_sensible)
     if not outcome.measured:
         raise UsageError(_too_short(options))
@@ -233,7 +236,7 @@ def _too_short(options: Options) -> str:
 
 
 def blame(deployed: Artifact, specs: Sequence[ExportSpec], folder: RunFolder) -> str:
-    """The three tensors that cost a quantized file most, in a sentence; nothing where it has no float file beside it."""
+    """The three tensors that cost a quantized file most, in a sentence; nothing without a float file beside it."""
     from export.tuning import sensitivity
 
     path = deployed.path(folder.root)
@@ -245,22 +248,6 @@ def blame(deployed: Artifact, specs: Sequence[ExportSpec], folder: RunFolder) ->
     except ExportError as error:
         return f"which layers are to blame cannot be told: {error}"
     return "most of it comes from " + ", ".join(f"{p.name} ({p.share:.0%} of the error)" for p in parts)
-
-
-class _Reached(Exception):  # noqa: N818  (no error: the search is over)
-    """A policy keeps the promise."""
-
-
-@dataclass(frozen=True)
-class _Enough:
-    """Ends a search as soon as a trial keeps the promise with a quarter to spare, for images not seen."""
-
-    reference: float
-    max_drop: float | None
-
-    def check(self, trial: Any) -> None:
-        if self.max_drop is not None and self.reference - trial.values["score"] <= 0.75 * self.max_drop:
-            raise _Reached
 
 
 def in_words(candidate: Mapping[str, Any]) -> str:

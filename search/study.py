@@ -175,6 +175,9 @@ def _is_over(worker: _Worker) -> bool:
     trials = worker.ledger.trials
     if worker.limit is not None and len(trials) >= worker.limit:
         return True
+    enough = worker.budget.enough
+    if enough is not None and any(enough(t) for t in trials if not t.failed):
+        return True
     if len(trials) >= _HOPELESS and all(t.failed for t in trials):
         return True
     if worker.budget.seconds is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,11 +60,13 @@ class Budget:
         trials: how many the study is to hold in all, earlier and other workers' included.
         seconds: how long this call may take; a trial that would not end in time is not started.
         expected_seconds: how long a trial takes, where that is known before the first one.
+        enough: says of a measured trial, earlier ones and other workers' included, that none is needed after it.
     """
 
     trials: int | None = None
     seconds: float | None = None
     expected_seconds: float | None = None
+    enough: Callable[[Trial], bool] | None = None
 
     def __post_init__(self) -> None:
         if self.trials is not None and self.trials < 1:

@@ -158,6 +158,14 @@ def test_a_promise_that_is_kept_ends_the_search(tmp_path):
     assert len(judge.asked) == 1
 
 
+def test_a_promise_that_an_earlier_trial_keeps_is_measured_no_further(tmp_path):
+    first, again = Measured(by_weights), Measured(by_weights)
+    best = chosen(first, tmp_path, trials=12)
+    assert best.drop == pytest.approx(0.1)
+    kept = chosen(again, tmp_path, max_drop=0.2)
+    assert not again.asked and kept.policy == best.policy and kept.trials == 12
+
+
 def test_the_best_so_far_is_on_disk_after_every_trial(tmp_path):
     best: list[float] = []
 

@@ -178,6 +178,17 @@ class TestBudget:
             run(PLAN, lambda c: time.sleep(0.3) or score(c), Budget(seconds=0.1), tmp_path)
         assert len(load("search", tmp_path / "search.journal").trials) == 1
 
+    def test_a_trial_that_is_enough_ends_the_study(self, tmp_path):
+        outcome = run(PLAN, score, Budget(enough=lambda trial: trial.values["score"] >= 2), tmp_path)
+        assert [t.values["score"] for t in outcome.trials] == [1.0, 1.5, 2.0]
+
+    def test_an_earlier_trial_that_is_enough_leaves_nothing_to_do(self, tmp_path):
+        stored = run(PLAN, score, Budget(trials=5), tmp_path)
+        seen = []
+        budget = Budget(trials=8, seconds=60, enough=lambda trial: trial.values["score"] >= 3)
+        assert run(PLAN, lambda c: seen.append(c) or score(c), budget, tmp_path) == stored
+        assert seen == []
+
     def test_a_full_study_needs_no_time(self, tmp_path):
         whole = run(PLAN, lambda c: time.sleep(0.02) or score(c), Budget(), tmp_path)
         assert run(PLAN, score, Budget(seconds=0.01), tmp_path) == whole
