@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.errors import UsageError
-from compress.studies import told
+from compress import studies
 from export import formats, timing
 from export.errors import ExportError
 from export.policy import QuantPolicy
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from export.receptive_field import Reach
     from search.history import Prior
     from search.space import Candidate, Space
-    from search.trial import Outcome, Plan, Trial
+    from search.trial import Outcome, Trial
 
-__all__ = ["Choice", "Judge", "OutOfTime", "blame", "choose", "in_words", "policy_of", "prior", "space"]
+__all__ = ["Choice", "Judge", "blame", "choose", "in_words", "policy_of", "prior", "space"]
 
 _HISTORY = Path(__file__).parent / "data" / "policies.json"
 _WEIGHTS: Mapping[str, Mapping[str, str]] = {
@@ -40,10 +40,6 @@ _WEIGHTS: Mapping[str, Mapping[str, str]] = {
 }
 _TRAINABLE = ("gptq", "least-squares")
 _SURE = 0.75  # of what may be lost: images not seen may lose more
-
-
-class OutOfTime(BaseException):
-    """The budget ended within a trial; no Exception, so that nothing on the way takes it for a failure."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class Judge:
 
     def _check(self) -> None:
         if time.monotonic() > self.deadline:
-            raise OutOfTime("the budget ended before this policy was measured")
+            raise studies.OutOfTime("the budget ended before this policy was measured")
 
     def write(self, policy: QuantPolicy | None, format: str, size: tuple[int, int], folder: Path) -> Artifact:
         """The network's file in a format; without a policy in float.
@@ -176,15 +172,10 @@ def choose(
     Raises:
         UsageError: a budget in which not one trial fits.
     """
-    from search.trial import Plan
+    from search.trial import Budget, Plan
 
     start = time.monotonic()
-    if options.budget_seconds is not None:
-        judge.deadline = start + options.budget_seconds
-    try:
-        reference = judge.float_score()
-    except OutOfTime:
-        raise UsageError(_too_short(options)) from None
+    judge.deadline = start + (options.budget_seconds or math.inf)
 
     def evaluate(candidate: Candidate) -> dict[str, float]:
         return judge.measure(policy_of(candidate, judge.base), format, size)
@@ -197,42 +188,16 @@ def choose(
     def enough(trial: Trial) -> bool:
         return options.max_drop is not None and reference - trial.values["score"] <= _SURE * options.max_drop
 
-    with told():
+    with studies.told(), studies.in_time(options.budget_seconds):
+        reference = judge.float_score()
         plan = Plan(space(), name=f"policy-{format}", prior=prior(reference), seed=options.seed)
-        outcome = _searched(plan, evaluate, judge.deadline, options, folder, on_trial, enough)
+        budget = Budget(options.trials, enough=enough)
+        outcome = studies.run(plan, evaluate, budget, judge.deadline, folder, on_trial=on_trial)
     best = outcome.best
     tried = f"best of {len(outcome.measured)} tried in {format}, chosen on {judge.task.size} held-out images"
     why = f"{in_words(best.candidate)}; {tried}"
     policy = policy_of(best.candidate, judge.base)
     return Choice(policy, why, len(outcome.trials), best.values["score"], reference, time.monotonic() - start)
-
-
-def _searched(
-    plan: Plan,
-    evaluate: Callable[[Candidate], dict[str, float]],
-    deadline: float,
-    options: Options,
-    folder: Path,
-    on_trial: Callable[[Trial, Outcome], None],
-    enough: Callable[[Trial], bool],
-) -> Outcome:
-    """What the study holds once the budget is spent or the promise is kept."""
-    from search import study
-    from search.trial import Budget
-
-    left = None if options.budget_seconds is None else max(deadline - time.monotonic(), 0.1)
-    try:
-        return study.run(plan, evaluate, Budget(options.trials, left, enough=enough), folder, on_trial=on_trial)
-    except OutOfTime:
-        outcome = study.load(plan.name, folder / "search.journal", valid=_sensible)
-    if not outcome.measured:
-        raise UsageError(_too_short(options))
-    return outcome
-
-
-def _too_short(options: Options) -> str:
-    given = options.budget or f"{options.budget_seconds:.0f}s"
-    return f"--budget {given} ended before one policy was measured; give more time, or leave the flag out"
 
 
 def blame(deployed: Artifact, specs: Sequence[ExportSpec], folder: RunFolder) -> str:

@@ -14,7 +14,7 @@ from compress.cli import _options
 
 if TYPE_CHECKING:
     from compress.options import Options
-    from compress.policy_search import Place, Question
+    from compress.study_question import Place, Question
     from search.trial import Budget
 
 __all__ = ["HELP", "add_arguments", "execute"]
@@ -105,8 +105,9 @@ def _quantization(args: argparse.Namespace) -> int:
 
 def _worker(args: argparse.Namespace) -> int:
     from compress import policies, policy_search
+    from compress.study_question import Place
 
-    place = policy_search.Place(args.study, _storage(args.storage), args.out)
+    place = Place(args.study, _storage(args.storage), args.out)
     outcome = policy_search.join(place, _budget(args), _options.reporter(args))
     best = outcome.best
     if args.json:
@@ -123,7 +124,7 @@ def _storage(text: str) -> str:
 
 
 def _place(args: argparse.Namespace, question: Question) -> Place:
-    from compress.policy_search import Place
+    from compress.study_question import Place
 
     model = Path(args.model).stem if Path(args.model).is_file() else args.model
     out = args.out or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{model}-{question.format}")
@@ -147,7 +148,7 @@ def _question(args: argparse.Namespace) -> Question:
     import targets.profile
     from compress import recipe
     from compress.errors import UsageError
-    from compress.policy_search import Question
+    from compress.study_question import Question
 
     options = _given(args)
     profile = targets.profile.load(options.target) if options.target else None

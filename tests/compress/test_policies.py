@@ -19,6 +19,7 @@ from compress.options import Options
 from compress.policies import Judge, choose, in_words, policy_of
 from compress.progress import SILENT
 from compress.source import Request
+from compress.studies import OutOfTime
 from compress.task import Data
 from compress.tasks.super_resolution import super_resolution
 from export.policy import QuantPolicy
@@ -131,7 +132,7 @@ class Measured:
     def measure(self, policy: QuantPolicy, format: str, size: tuple[int, int]) -> dict[str, float]:
         time.sleep(self._seconds)
         if time.monotonic() > self.deadline:
-            raise policies.OutOfTime
+            raise OutOfTime
         self.asked.append(policy)
         return {"score": self._scores(policy), "bytes": 1.0}
 
