@@ -21,7 +21,7 @@ from export.receptive_field import Reach
 from export.timing import Host, Latency
 from export.torch_session import TorchSession
 
-__all__ = ["MERGE_TOLERANCE", "Measurer", "Merge", "Seam", "Timings", "through"]
+__all__ = ["MERGE_TOLERANCE", "Given", "Measurer", "Merge", "Seam", "Timings", "through"]
 
 MERGE_TOLERANCE = 1e-5
 """Largest change, of the output's peak, that merging blocks may make: float32 rounding."""
@@ -67,6 +67,17 @@ class Seam:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What was measured of the network as it was given, in torch."""
+
+    floor: Scores
+    """Of what it must beat."""
+    float32: Scores
+    merge: Merge | None
+    seam: Seam | None
+
+
+@dataclass(frozen=True)
 class Measurer:
     """Measures networks and files on one task, and keeps what it measured in a run folder."""
 
@@ -80,6 +91,12 @@ class Measurer:
     def through(self, session: Session) -> Run:
         """A session as a function of inputs of any size."""
         return through(session, self.network, self.reach)
+
+    def given(self, deploy: Network) -> Given:
+        """All that is measured in torch; ``deploy`` is the network with its blocks merged."""
+        floor = self.floor()
+        float32 = self.scores("torch-float32", lambda: TorchSession(self.network.module))
+        return Given(floor, float32, self.merge(deploy), self.seam())
 
     def floor(self) -> Scores:
         """Scores of what the network must beat."""

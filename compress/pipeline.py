@@ -5,15 +5,15 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 
 import targets.profile
 from compress import __version__, policies, recipe, report, source
 from compress.errors import UsageError
-from compress.measure import Measurer
+from compress.measure import Given, Measurer
 from compress.methods.reparameterize import Reparameterize
 from compress.network import Network
 from compress.options import Options
@@ -29,7 +29,7 @@ from export.artifact import Artifact, Card, ExportSpec, cut_to
 from export.errors import UntunableError
 from export.files import atomic_write
 from export.receptive_field import Reach, reach
-from export.torch_session import TorchSession
+from export.timing import Host
 from targets.check import Facts, Verdict, check
 from targets.profile import TargetProfile
 
@@ -46,12 +46,9 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
         EdgepressError: whatever the user can mend; the folder can then be resumed.
     """
     start = time.monotonic()
-    profile = targets.profile.load(options.target)
-    steps = recipe.load(options.recipe or profile.deploy.recipe)
-    network = source.resolve(options.request)
-    task = TASKS[options.task or network.task](network, options.judged_on)
-    inputs = _inputs(options, profile, steps, network, task)
-    folder.remember(inputs)
+    job = _Job.of(options)
+    profile, network, task = job.profile, job.network, job.task
+    folder.remember(job.inputs)
     reporter.line(f"{network.name} for {profile.title}")
     reporter.line(f"{task.size} images, protocol {task.protocol}")
 
@@ -59,53 +56,102 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     size = input_size_of(network, reach, options.input_size or (profile.input.height, profile.input.width))
     threads = options.threads or min(profile.deploy.threads, timing.cores())
     measurer = Measurer(task, network, reach, threads, folder, reporter)
-    floor = measurer.floor()
-    float32 = measurer.scores("torch-float32", lambda: TorchSession(network.module))
+    given = measurer.given(Reparameterize()(network, task))
 
-    deploy = Reparameterize()(network, task)
-    merge = measurer.merge(deploy)
-    seam = measurer.seam()
-    compressed = steps.apply(network, task)
-    judge = Judge(compressed, task, reach, options, folder.root / "policies")
-    choice = _chosen(judge, (*options.formats, profile.deploy.format)[0], size, options, folder, reporter)
-    compressed = compressed if choice is None else replace(compressed, policy=choice.policy)
     wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
+    compressed = job.steps.apply(network, task)
+    judge = Judge(compressed, task, reach, options, folder.root / "policies")
+    choice = _chosen(judge, wanted[0], size, options, folder, reporter)
+    compressed = compressed if choice is None else replace(compressed, policy=choice.policy)
     specs = specs_of(compressed, task, reach, size, options)
     artifacts = _write_files(specs, wanted, folder, reporter)
-    parities = [measurer.parity(a, compressed) for a in artifacts]
-    scores = [measurer.file_scores(a) for a in artifacts]
-    timings = measurer.timings(artifacts, size)
+    files, host = _measured(measurer, artifacts, compressed, size)
 
-    rows = zip(artifacts, parities, scores, timings.latencies, timings.peak_memory_bytes, strict=True)
-    result = Result(
-        options=options,
-        profile=profile,
-        recipe_toml=steps.to_toml(),
-        network=network.name,
-        task=task.name,
-        metric=task.metric,
-        scale=network.scale,
-        halo=reach.halo,
-        parameters=sum(p.numel() for p in compressed.module.parameters()),
-        choice=choice,
-        merge=merge,
-        seam=seam,
-        floor_name=task.floor_name,
-        floor=floor,
-        float32=float32,
-        files=tuple(FileResult(*row) for row in rows),
-        verdict=Verdict(profile.name, ()),
-        host=timings.host,
-        inputs=inputs,
-        versions=_versions(wanted),
-        peak_memory_bytes=timing.resident_peak(),
-        seconds=time.monotonic() - start,
-    )
+    result = _result(job, reach, given, compressed, choice, files, host)
     blame = partial(policies.blame, result.deployed.artifact, specs, folder)
-    result = replace(result, verdict=_verdict(result, size, blame))
+    result = replace(result, verdict=_verdict(result, size, blame), seconds=time.monotonic() - start)
     report.write(result, task, network, folder.root, reporter)
     atomic_write(folder.root / "run.json", to_json(result))
     return result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done to which network, and how it is judged."""
+
+    options: Options
+    profile: TargetProfile
+    steps: recipe.Recipe
+    network: Network
+    task: Task
+
+    @classmethod
+    def of(cls, options: Options) -> _Job:
+        """What the user asked for, with what it names loaded."""
+        profile = targets.profile.load(options.target)
+        steps = recipe.load(options.recipe or profile.deploy.recipe)
+        network = source.resolve(options.request)
+        return cls(options, profile, steps, network, TASKS[options.task or network.task](network, options.judged_on))
+
+    @cached_property
+    def inputs(self) -> dict[str, object]:
+        """What decides the numbers: hashes of all files, and the settings."""
+        weights = self.network.weights
+        return {
+            "settings": {k: str(v) if v is not None else None for k, v in asdict(self.options).items()},
+            "edgepress": __version__,
+            "profile": self.profile.model_dump(mode="json"),
+            "recipe": self.steps.to_toml(),
+            "weights": {"path": str(weights.path or "random"), "sha256": weights.sha256},
+            "images": {str(path): sha256(path) for path in self.task.files()},
+        }
+
+
+def _measured(
+    measurer: Measurer, artifacts: Sequence[Artifact], network: Network, size: tuple[int, int]
+) -> tuple[tuple[FileResult, ...], Host]:
+    """All that is measured of the files, and the machine that they were timed on."""
+    parities = [measurer.parity(a, network) for a in artifacts]
+    scores = [measurer.file_scores(a) for a in artifacts]
+    timings = measurer.timings(artifacts, size)
+    rows = zip(artifacts, parities, scores, timings.latencies, timings.peak_memory_bytes, strict=True)
+    return tuple(FileResult(*row) for row in rows), timings.host
+
+
+def _result(
+    job: _Job,
+    reach: Reach,
+    given: Given,
+    compressed: Network,
+    choice: Choice | None,
+    files: tuple[FileResult, ...],
+    host: Host,
+) -> Result:
+    """What was found out, but for the verdict and the time it took."""
+    return Result(
+        options=job.options,
+        profile=job.profile,
+        recipe_toml=job.steps.to_toml(),
+        network=job.network.name,
+        task=job.task.name,
+        metric=job.task.metric,
+        scale=job.network.scale,
+        halo=reach.halo,
+        parameters=sum(p.numel() for p in compressed.module.parameters()),
+        choice=choice,
+        merge=given.merge,
+        seam=given.seam,
+        floor_name=job.task.floor_name,
+        floor=given.floor,
+        float32=given.float32,
+        files=files,
+        verdict=Verdict(job.profile.name, ()),
+        host=host,
+        inputs=job.inputs,
+        versions=_versions([file.artifact.format for file in files]),
+        peak_memory_bytes=timing.resident_peak(),
+        seconds=0.0,
+    )
 
 
 def reach_of(network: Network) -> Reach:
@@ -209,21 +255,6 @@ def _write_files(
             artifacts.append(artifact)
             update(done)
     return artifacts
-
-
-def _inputs(
-    options: Options, profile: TargetProfile, steps: recipe.Recipe, network: Network, task: Task
-) -> dict[str, object]:
-    """What decides the numbers: hashes of all files, and the settings."""
-    settings = {k: str(v) if v is not None else None for k, v in asdict(options).items()}
-    return {
-        "settings": settings,
-        "edgepress": __version__,
-        "profile": profile.model_dump(mode="json"),
-        "recipe": steps.to_toml(),
-        "weights": {"path": str(network.weights.path or "random"), "sha256": network.weights.sha256},
-        "images": {str(path): sha256(path) for path in task.files()},
-    }
 
 
 def _versions(wanted: Sequence[str]) -> dict[str, str]:
