@@ -32,8 +32,18 @@ def test_an_overlap_is_found_by_content_under_any_name(photos_folder, tmp_path):
         refuse_shared(files, [tmp_path / "copy.jpg"])
 
 
+def refused(evaluation, calibration):
+    try:
+        refuse_shared(evaluation, calibration)
+    except DataError:
+        return True
+    return False
+
+
 def test_other_pictures_of_equal_length_pass(tmp_path):
     for name, content in (("a", b"1234"), ("b", b"4321"), ("c", b"123")):
         (tmp_path / name).write_bytes(content)
-    refuse_shared([tmp_path / "a"], [tmp_path / "b", tmp_path / "c"])
-    refuse_shared([], [tmp_path / "a"])
+    a, b, c = (tmp_path / name for name in "abc")
+    assert refused([a], [c, a])
+    assert not refused([a], [b, c])
+    assert not refused([], [a])

@@ -197,27 +197,23 @@ def test_what_was_saved_is_loaded_in_every_form(name, tmp_path):
         assert same(read(path), loaded.module.state_dict())
 
 
-def belongs(family, other, state):
-    """Whether a family takes the tensors of another for its own, giving the very same network."""
+def made_of(family, other, state):
+    """What a family makes of the tensors of another: it is ``refused``, ``the same`` network or ``something else``."""
     try:
         module = MODELS[family].from_state(state, Path("other.safetensors"))
     except WeightsError as error:
         assert "other.safetensors" in str(error)
-        return False
-    x = picture(fresh(other))
-    assert outputs_equal(module, MODELS[other].from_state(state, Path("own.safetensors")), x), (
-        f"{family} takes the tensors of {other} and makes something else of them"
-    )
-    return True
+        return "refused"
+    own = MODELS[other].from_state(state, Path("own.safetensors"))
+    return "the same" if outputs_equal(module, own, picture(fresh(other))) else "something else"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weights_of_every_other_family_are_refused(name):
     """But where two names stand for one architecture, whose sizes are read off the tensors."""
-    for other in NAMES:
-        if other != name:
-            for state in states(other):
-                belongs(name, other, state)
+    pairs = [(other, state) for other in NAMES if other != name for state in states(other)]
+    mistaken = [other for other, state in pairs if made_of(name, other, state) == "something else"]
+    assert mistaken == [], "it takes their tensors and makes something else of them"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,8 +221,8 @@ def test_a_checkpoint_alone_is_recognised_as_its_own(name):
     for state in states(name):
         assert MODELS[name].recognises(state)
         takers = [other for other in NAMES if MODELS[other].recognises(state)]
-        strangers = [other for other in takers if not belongs(other, name, state)]
-        assert strangers == [], "they claim the checkpoint and cannot load it"
+        strangers = {other: made for other in takers if (made := made_of(other, name, state)) != "the same"}
+        assert strangers == {}, "they claim the checkpoint and cannot load it, or make something else of it"
         assert zoo.recognise(state) in takers
 
 
