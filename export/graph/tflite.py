@@ -13,7 +13,7 @@ from torch import Tensor
 
 from export import tflite_graph
 from export.errors import ExportError
-from export.graph import tflite_ops
+from export.graph import tflite_layers, tflite_ops
 from export.graph.ir import Graph, Grid, Op
 
 __all__ = ["read", "write"]
@@ -108,7 +108,7 @@ def _ops(model: Any, flat: Any, names: Sequence[str], shapes: Mapping[str, Seque
             raise ExportError(f"{path}: operator {kind} cannot be tuned; the stock quantizer's numbers can be kept")
         dense = kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
         constant = dense and model.buffers[model.subgraphs[0].tensors[int(flat.inputs[1])].buffer].data is not None
-        parts = tflite_ops.linear(kind, flat.builtinOptions, inputs, shapes) if constant else None
+        parts = tflite_layers.linear(kind, flat.builtinOptions, inputs, shapes) if constant else None
         found.append(Op(kind, inputs, names[int(output)], run, parts, kind in tflite_ops.POINTWISE))
     return found
 
