@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search import attributes
-from search.errors import BudgetError, SearchError, StorageError
+from search import attributes, beside
+from search.errors import BudgetError, StorageError
 from search.ledger import Conduct, Ledger
 from search.owner import beating, own_name
 from search.samplers import Setting, make
@@ -147,7 +145,7 @@ def _work(worker: _Worker) -> Outcome:
     if worker.limit is None and worker.budget.seconds is None:
         raise BudgetError(f"the space has {worker.plan.space.combinations:.3g} combinations: give trials or seconds")
     try:
-        worker.patiently(lambda: _send_kept(worker))
+        worker.patiently(lambda: beside.send_kept(worker.folder, worker.plan, worker.study, worker.ledger))
         while True:
             worker.patiently(worker.ledger.look)
             if _is_over(worker):
@@ -160,7 +158,7 @@ def _work(worker: _Worker) -> Outcome:
         error.measured = tuple(worker.measured)
         raise
     outcome = worker.outcome
-    _write_best(worker, outcome)
+    beside.write_best(worker.folder, outcome)
     _ = outcome.best
     return outcome
 
@@ -223,11 +221,11 @@ def _one_trial(worker: _Worker) -> None:
     try:
         worker.patiently(lambda: _tell(worker, trial_id, trial))
     except StorageError:
-        _keep(worker, trial)
+        beside.keep(worker.folder, worker.plan, trial)
         raise
     worker.patiently(worker.ledger.look)
     outcome = worker.outcome
-    _write_best(worker, outcome)
+    beside.write_best(worker.folder, outcome)
     if worker.on_trial is not None:
         worker.on_trial(trial, outcome)
 
@@ -270,56 +268,3 @@ def _tell(worker: _Worker, trial_id: int, trial: Trial) -> None:
             storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
     except UpdateFinishedTrialError:
         return
-
-
-def _unsent(worker: _Worker) -> Path:
-    return worker.folder / "unsent.json"
-
-
-def _keep(worker: _Worker, trial: Trial) -> None:
-    """Beside the run, until the storage is back."""
-    kept = {"study": worker.plan.name, "candidate": dict(trial.candidate), "values": dict(trial.values)}
-    if not trial.failed:
-        _write_whole(_unsent(worker), {**kept, "seconds": trial.seconds})
-
-
-def _send_kept(worker: _Worker) -> None:
-    """What the storage could not take the last time, unless it was measured again since."""
-    import optuna
-
-    path = _unsent(worker)
-    if not path.is_file():
-        return
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    if kept["study"] != worker.plan.name:
-        return
-    space = worker.plan.space
-    candidate = space.check(Candidate(kept["candidate"]))
-    worker.ledger.look()
-    if candidate not in {t.candidate for t in worker.ledger.trials}:
-        trial = optuna.trial.create_trial(
-            params=space.params(candidate),
-            distributions=space.distributions(),
-            values=[kept["values"][name] for name in worker.plan.objectives],
-            user_attrs={"measured": kept["values"], "seconds": kept["seconds"]},
-        )
-        worker.study.add_trial(trial)
-    path.unlink()
-
-
-def _write_best(worker: _Worker, outcome: Outcome) -> None:
-    _write_whole(worker.folder / "best.json", outcome.to_json())
-
-
-def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SearchError(f"{path} cannot be written: {error}; free the disk or give another folder") from error
