@@ -10,22 +10,21 @@ import argparse
 import csv
 import itertools
 import math
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import optuna
 import record
+from replay import COLUMNS, Make, Target, compare, quietly, ratios, versions, with_history, without_history
 
 from search import samplers
 from search.history import Prior, Table
-from search.judging import REGRETS, WITHIN, bootstrap, geometric_mean, leave_one_out, regret, trials_to
+from search.judging import WITHIN, leave_one_out, trials_to
 from search.pareto import hypervolume
 from search.predictors import CUTS, LIKENESS, NOISES, POWERS, Averaged, Problem, boosted, mean_rank, rank_residual
 from search.proposing import Greedy
@@ -53,20 +52,6 @@ TARGETS = {"MobileNet": "MN", "ShuffleNet": "SHN", "SqueezeNet": "SQN"}
 TARGETS |= {"googlenet_slim_v4": "GN", "resnet18": "RN18", "resnet50": "RN50"}
 
 
-@dataclass(frozen=True)
-class Target:
-    """A model to search, and what the others tell."""
-
-    table: Table
-    space: Space
-    prior: Prior
-
-    @property
-    def best(self) -> float:
-        """The optimum of the table."""
-        return max(self.table.scores.values())
-
-
 def read_tables() -> dict[str, Table]:
     path = record.need_shared().parent / "measurements" / "quantune_published.csv"
     scores: dict[str, dict[Candidate, float]] = {name: {} for name in MODELS}
@@ -86,40 +71,7 @@ def target_of(name: str, tables: Mapping[str, Table]) -> Target:
     present = {c["precision"] for c in table.scores}
     first = replace(KNOBS[0], choices=tuple(v for v in KNOBS[0].choices if v in present))
     rest = tuple(t for t in tables.values() if t.name != name)
-    return Target(table, Space((first, *KNOBS[1:])), Prior(rest, table.reference, table.descriptors))
-
-
-Make = Callable[[Target, int], optuna.samplers.BaseSampler]
-
-
-def replay(target: Target, make: Make, seed: int) -> list[float]:
-    """The scores in the order of the trials, until the optimum was met and ten trials are done."""
-    study = optuna.create_study(direction="maximize", sampler=make(target, seed))
-    distributions, tried = target.space.distributions(), []
-    while len(tried) < len(target.table.scores) and (len(tried) < max(REGRETS) or max(tried) < target.best):
-        trial = study.ask(distributions)
-        candidate = target.space.of_params(trial.params)
-        assert candidate is not None
-        score = target.table.scores[candidate]
-        study.tell(trial, score)
-        tried.append(score)
-    return tried
-
-
-def named(name: str, transfer: bool = True) -> Make:
-    """A sampler of the package, with the other models' tables or without."""
-
-    def make(target: Target, seed: int) -> optuna.samplers.BaseSampler:
-        prior = target.prior if transfer else replace(target.prior, tables=())
-        return samplers.make(name, Setting(target.space, (1,), prior, seed))
-
-    return make
-
-
-def raw_accuracy(target: Target, seed: int) -> optuna.samplers.BaseSampler:
-    """Quantune as published: the label is the accuracy itself."""
-    plain = replace(target.prior, reference=None)
-    return Greedy(Setting(target.space, (1,), plain, seed), boosted)
+    return Target(TARGETS[name], table, Space((first, *KNOBS[1:])), Prior(rest, table.reference, table.descriptors))
 
 
 def with_settings(chosen: Mapping[str, Averaged]) -> Make:
@@ -159,49 +111,6 @@ def nested(tables: Mapping[str, Table]) -> tuple[dict[str, Averaged], dict[str, 
         for w, m in zip(WITHIN, means.T, strict=True)
     }
     return chosen, {"settings": len(SETTINGS), "mean over models, each setting alone": spread}
-
-
-def measures(tried: Sequence[float], target: Target) -> list[float]:
-    reached = [float(trials_to(tried, target.best, w) or len(target.table.scores)) for w in WITHIN]
-    return reached + [regret(tried, target.best, k) for k in REGRETS]
-
-
-COLUMNS = [*(f"trials to within {w:g}" for w in WITHIN), *(f"regret@{k}" for k in REGRETS)]
-
-
-def arm(make: Make, seeds: int, targets: Sequence[Target]) -> dict[str, Any]:
-    """All numbers of one sampler: the mean over models of the mean over seeds."""
-    start = time.monotonic()
-    runs = [[measures(replay(t, make, seed), t) for seed in range(seeds)] for t in targets]
-    values = np.array(runs)  # model, seed, measure
-    found: dict[str, Any] = {"seeds": seeds, "seconds": round(time.monotonic() - start, 1)}
-    for place, column in enumerate(COLUMNS):
-        per_model = values[:, :, place].mean(axis=1)
-        groups = values[:, :, place].tolist()
-        entry: dict[str, Any] = {
-            "mean": round(float(per_model.mean()), 3),
-            "interval": [round(v, 2) for v in bootstrap(groups, mean)],
-            "models": {TARGETS[t.table.name]: round(float(v), 3) for t, v in zip(targets, per_model, strict=True)},
-        }
-        if place < len(WITHIN):
-            entry["geometric"] = round(geometric_mean(per_model.tolist()), 3)
-            entry["geometric interval"] = [round(v, 2) for v in bootstrap(groups, geometric_mean)]
-        found[column] = entry
-    return found
-
-
-def ratios(arms: Mapping[str, Any], ours: str, column: str) -> dict[str, Any]:
-    """Other sampler over ours, in trials: model by model, and of the means."""
-    base = arms[ours][column]
-    return {
-        name: {
-            "arithmetic": round(numbers[column]["mean"] / base["mean"], 2),
-            "geometric": round(numbers[column]["geometric"] / base["geometric"], 2),
-            "models": {m: round(v / base["models"][m], 1) for m, v in numbers[column]["models"].items()},
-        }
-        for name, numbers in arms.items()
-        if name != ours
-    }
 
 
 def layered(name: str, seed: int, checkpoints: Sequence[int]) -> list[float]:
@@ -246,33 +155,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
     seeds = parser.parse_args().seeds
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if not sys.warnoptions:
-        import warnings
-
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    quietly()
     start = time.monotonic()
     tables = read_tables()
     targets = [target_of(name, tables) for name in TARGETS]
     chosen, spread = nested(tables)
-    plan: dict[str, tuple[Make, int]] = {
-        "grid": (named("grid"), 1),
-        "random": (named("random"), seeds),
-        "nsga2": (named("nsga2"), seeds),
-        "tpe": (named("tpe"), seeds),
-        "simq": (named("simq"), min(seeds, 20)),
-        "quantune, cold": (named("quantune", transfer=False), seeds),
-        "rank_residual, cold": (named("rank_residual", transfer=False), seeds),
-        "quantune, raw accuracy": (raw_accuracy, seeds),
-        "quantune": (named("quantune"), seeds),
-        "rank_prior": (named("rank_prior"), seeds),
-        "rank_residual, one nested setting": (with_settings(chosen), seeds),
-        "rank_residual": (named("rank_residual"), seeds),
-    }
-    arms = {}
-    for name, (make, repeats) in plan.items():
-        arms[name] = arm(make, repeats, targets)
-        print(f"{name:36}", *(f"{arms[name][c]['mean']:7.2f}" for c in COLUMNS), arms[name]["seconds"], "s", flush=True)
+    informed = with_history(seeds)
+    nested_setting = {"rank_residual, one nested setting": (with_settings(chosen), seeds)}
+    last = {"rank_residual": informed.pop("rank_residual")}
+    arms = compare(without_history(seeds) | informed | nested_setting | last, targets)
     whole = Prior(tuple(tables.values()), None, next(iter(tables.values())).descriptors)
     predictors = {"rank_prior": mean_rank, "rank_residual": rank_residual, "quantune": boosted}
     judged = {
@@ -285,7 +176,7 @@ def main() -> None:
         "settings": {**spread, "nested choice": {TARGETS[n]: vars(s) for n, s in chosen.items()}},
         "predictors": judged,
         "layered": compare_layered(min(seeds, 10)),
-        "packages": {p: metadata.version(p) for p in ("optuna", "xgboost-cpu", "scikit-learn", "scipy")},
+        "packages": versions(),
         "seconds": round(time.monotonic() - start),
     }
     record.write("quantune_replay", numbers, seed=0)

@@ -94,10 +94,15 @@ def prior(reference: float) -> Prior:
     from search.history import Prior, Table
     from search.space import Candidate
 
-    stored = json.loads(_HISTORY.read_text(encoding="utf-8")) if _HISTORY.is_file() else []
+    stored = json.loads(_HISTORY.read_text(encoding="utf-8"))
+    measured = [Candidate(dict(zip(stored["knobs"], row, strict=True))) for row in stored["policies"]]
     tables = [
-        Table(t["network"], {Candidate(row["policy"]): row["score"] for row in t["rows"]}, reference=t["float"])
-        for t in stored
+        Table(
+            network["network"],
+            {c: score for c, score in zip(measured, network["scores"], strict=True) if score is not None},
+            reference=network["float"],
+        )
+        for network in stored["networks"]
     ]
     return Prior(tuple(tables), reference=reference)
 
