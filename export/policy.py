@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 __all__ = ["Clipping", "Correction", "QuantPolicy", "Rounding", "Scheme"]
@@ -15,7 +15,7 @@ Correction = Literal["none", "bias", "least-squares"]
 
 @dataclass(frozen=True)
 class QuantPolicy:
-    """Static quantization after training: symmetric integer weights, 8-bit activations.
+    """Static quantization after training: symmetric integer weights, 8- or 16-bit activations.
 
     With the defaults a runtime's quantizer decides every number.  Any other choice keeps the structure that it
     wrote and puts our numbers into the file: ranges, weights, biases.
@@ -33,7 +33,11 @@ class QuantPolicy:
     clipping: Clipping = "min-max"
     """Which part of the values seen keeps its place: all, all but a share, or what an error measure says."""
     weight_bits: Literal[4, 8] = 8
-    """4: weights of 15 values, stored as 8-bit integers."""
+    """4: weights of 15 values, stored as 8-bit integers unless ``packed``."""
+    packed: bool = False
+    """Whether 4-bit weights are stored two in a byte; TFLite alone computes with them."""
+    activation_bits: Literal[8, 16] = 8
+    """16: symmetric 16-bit activations; TFLite alone has kernels for them, slow ones."""
     layer_bits: tuple[int, ...] = ()
     """For each layer with weights, in order of execution, its weight bits; empty: ``weight_bits`` for all."""
     rounding: Rounding = "nearest"
@@ -55,4 +59,13 @@ class QuantPolicy:
     @property
     def as_stock(self) -> QuantPolicy:
         """What the runtime's quantizer makes of it: our numbers left out."""
-        return QuantPolicy(self.granularity, self.calibration_crops, self.calibration_size, ends=self.ends)
+        stock = QuantPolicy(self.granularity, self.calibration_crops, self.calibration_size, ends=self.ends)
+        bits = self.weight_bits if self.packed else 8
+        return replace(stock, packed=self.packed, weight_bits=bits, activation_bits=self.activation_bits)
+
+    @property
+    def only_in_tflite(self) -> str:
+        """The choice that other runtimes have no kernels for, in words; empty where there is none."""
+        if self.activation_bits == 16:
+            return "16-bit activations"
+        return "packed 4-bit weights" if self.packed else ""

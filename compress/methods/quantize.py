@@ -20,7 +20,7 @@ __all__ = ["Quantize"]
 @METHODS.add("quantize")
 @dataclass(frozen=True)
 class Quantize:
-    """Quantize weights and activations to 8 bits after training, by each runtime's own quantizer.
+    """Quantize weights and activations to integers after training, by each runtime's own quantizer.
 
     Jacob et al., arXiv:1712.05877, section 2.  The fields are those of :class:`export.policy.QuantPolicy`, which
     says what each does; with the defaults the runtimes' tools decide every number.
@@ -32,6 +32,8 @@ class Quantize:
     scheme: Scheme = "asymmetric"
     clipping: Clipping = "min-max"
     weight_bits: Literal[4, 8] = 8
+    packed: bool = False
+    activation_bits: Literal[8, 16] = 8
     layer_bits: tuple[int, ...] = ()
     rounding: Rounding = "nearest"
     correction: Correction = "none"

@@ -136,6 +136,8 @@ def _quantize(plain: Path, path: Path, spec: ExportSpec, policy: QuantPolicy) ->
     """Onnxruntime's int8 file; then, unless the policy is stock, our numbers in it."""
     if not spec.calibration:
         raise ExportError("onnx int8: no calibration images; give --calibration DIR with at least one image")
+    if policy.only_in_tflite:
+        raise ExportError(f"onnx int8: no kernels for {policy.only_in_tflite}; take format tflite, or leave them out")
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     ready = plain.with_name("preprocessed.onnx")

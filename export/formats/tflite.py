@@ -40,7 +40,7 @@ def write(spec: ExportSpec, path: Path) -> None:
         raise ExportError("tflite int8: no calibration images; give --calibration DIR with at least one image")
     size = _calibration_size(spec)
     _convert(spec, size, path)
-    free = _right_at_another_size(spec, path, size)
+    free = _shuffles(spec.policy) and _right_at_another_size(spec, path, size)
     if size != spec.input_size and not free:
         size = spec.input_size
         _convert(spec, size, path)
@@ -51,6 +51,11 @@ def write(spec: ExportSpec, path: Path) -> None:
     if size != spec.input_size and not tflite_graph.resize_input(path, *spec.input_size, spec.card.unit):
         raise ExportError(f"tflite: {spec.card.model} cannot be declared at {spec.input_size}; give --input-size")
     tflite_graph.write_card(path, replace(spec.card, fixed_size=not free).to_json())
+
+
+def _shuffles(policy: QuantPolicy | None) -> bool:
+    """Whether LiteRT's DEPTH_TO_SPACE takes the file's type: it knows no 16-bit integers."""
+    return policy is None or policy.activation_bits == 8
 
 
 def _calibration_size(spec: ExportSpec) -> tuple[int, int]:
@@ -112,11 +117,17 @@ def _quantize(spec: ExportSpec, path: Path, policy: QuantPolicy) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         plain = Path(scratch) / path.name
         shutil.copyfile(path, plain)
-        settings = ("tflite-int8", digest(plain), policy.granularity, policy.ends, spec.calibration_digest())
+        settings = (
+            "tflite-int8",
+            digest(plain),
+            repr(replace(policy.as_stock, calibration_crops=1)),
+            spec.calibration_digest(),
+        )
         conversions.once(spec.module, settings, path, lambda: _quantize_stock(plain, path, spec, policy))
-        tflite_graph.fuse_pixel_shuffle(path)
-        if not policy.stock:
+        if _shuffles(policy):
+            tflite_graph.fuse_pixel_shuffle(path)
             tflite_graph.fuse_pixel_shuffle(plain)
+        if not policy.stock:
             tuned = ("tflite-tuned", digest(path), repr(policy))
             conversions.once(spec.module, tuned, path, lambda: _tune(spec, path, plain, policy))
 
@@ -147,7 +158,11 @@ def _quantize_stock(plain: Path, path: Path, spec: ExportSpec, policy: QuantPoli
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
-    rules = recipe.static_wi8_ai8()
+    if policy.packed and policy.layer_bits:
+        raise ExportError("tflite int8: packed weights have one width; leave layer_bits out, or packed")
+    rules = recipe.static_wi8_ai16() if policy.activation_bits == 16 else recipe.static_wi8_ai8()
+    for rule in rules:
+        rule["op_config"]["weight_tensor_config"]["num_bits"] = policy.as_stock.weight_bits
     if policy.granularity == "tensor":
         for rule in rules:
             rule["op_config"]["weight_tensor_config"]["granularity"] = qtyping.QuantGranularity.TENSORWISE

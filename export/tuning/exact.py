@@ -27,7 +27,9 @@ def exact_ends(graph: Graph, image_out: bool, refitted: bool = True) -> None:
             continue
         if name == graph.input or _spans_an_image(grid):
             _put(grid, 1.0 / 255.0, float(grid.low))
-    for op in graph.consumers(graph.input) if refitted else ():
+    first = graph.grids.get(graph.input)
+    wide = first is not None and first.high - first.low > 255
+    for op in graph.consumers(graph.input) if refitted and not wide else ():
         constant = _constant_of(graph, op)
         if constant is None or op.kind not in _SHIFTED or op.inputs[0] != graph.input:
             continue
@@ -69,7 +71,7 @@ def _exact_constant(graph: Graph, op: Op, there: Grid) -> None:
         return
     source = next((i for i in op.inputs if i != name), None)
     here = graph.grids.get(source) if source is not None else None
-    if here is None or here is there or there.fixed or here.scale.numel() > 1:
+    if here is None or here is there or there.fixed or here.scale.numel() > 1 or here.high - here.low > 255:
         return
     if op.kind in _REQUANTIZED:
         _tie(graph, op, here, there, 1.0, 0.0)

@@ -202,7 +202,8 @@ def set_ranges(graph: Graph, histograms: Mapping[str, Histogram], method: str, s
         if grid.fixed:
             continue
         ends = [clip(histograms[n], method, grid, _seer(graph, n)) for n in names if n in histograms]
-        made = grid_of(min(e[0] for e in ends), max(e[1] for e in ends), grid, scheme)
+        wide = grid.high - grid.low > 255  # kernels for 16 bits know no zero point
+        made = grid_of(min(e[0] for e in ends), max(e[1] for e in ends), grid, "symmetric" if wide else scheme)
         grid.scale, grid.zero = made.scale, made.zero
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from export import formats, graph, tuning
 from export.artifact import Card, ExportSpec
+from export.errors import ExportError
 from export.graph.ir import Graph, Grid, Op
 from export.policy import QuantPolicy
 from export.tuning import tune
@@ -150,6 +152,41 @@ def test_four_bit_weights_take_fifteen_values(net: nn.Module, images: list[np.nd
     for layer in found.layers:
         values = found.grids[layer.weight].integers(found.constants[layer.weight])
         assert float(values.abs().max()) <= 7
+
+
+def test_packed_four_bit_weights_give_the_same_in_fewer_bytes(
+    net: nn.Module, images: list[np.ndarray], tmp_path: Path
+) -> None:
+    policy = replace(TUNED, weight_bits=4)
+    loose = written(net, images, policy, "tflite", tmp_path / "loose")
+    packed = written(net, images, replace(policy, packed=True), "tflite", tmp_path / "packed")
+    assert packed == pytest.approx(loose, abs=0.05)
+    sizes = [(tmp_path / name / "x.tflite").stat().st_size for name in ("loose", "packed")]
+    weights = sum(p.numel() for p in net.parameters() if p.dim() == 4)
+    assert sizes[0] - sizes[1] > 0.4 * weights
+
+
+@pytest.mark.parametrize("policy", [QuantPolicy(activation_bits=16), replace(TUNED, activation_bits=16)])
+def test_sixteen_bit_activations_leave_the_weights_noise(
+    net: nn.Module, images: list[np.ndarray], policy: QuantPolicy, tmp_path: Path
+) -> None:
+    eight = written(net, images, replace(policy, activation_bits=8), "tflite", tmp_path / "eight")
+    assert written(net, images, policy, "tflite", tmp_path / "sixteen") > eight + 1.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (QuantPolicy(activation_bits=16), "16-bit activations"),
+        (QuantPolicy(packed=True, weight_bits=4), "packed 4-bit weights"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_what_a_runtime_has_no_kernels_for_is_refused_by_name(
+    net: nn.Module, images: list[np.ndarray], policy: QuantPolicy, words: str, kind: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=words):
+        written(net, images, policy, kind, tmp_path)
 
 
 def test_layers_may_have_bits_of_their_own(read: Graph, images: list[np.ndarray]) -> None:
