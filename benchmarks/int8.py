@@ -1,18 +1,19 @@
 """int8 of official super-resolution weights: ours against the stock quantizers and NNCF, in one run.
 
 Every file is calibrated on T91 and half of BSDS200 and scored through its own runtime on Set5, Set14 and B100.
-Needs `pip install nncf`.  Writes results/int8.json after every network, and goes on where it stopped.
-Usage: python benchmarks/int8.py [NETWORK...]
+Needs `pip install nncf`.  Writes results/int8.json after every network; rows that are there are not measured again.
+Times are of one call, all its files in turn.  Training costs about five minutes a file on two quiet cores.
+Usage: python benchmarks/int8.py [--recipes int8,int8-tuned,int8-trained] [NETWORK...]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +48,11 @@ def calibration(data: Path, folder: Path) -> Path:
     return folder
 
 
-def measure(title: str, data: Path, scratch: Path) -> dict[str, object]:
-    """Scores, bytes, seconds and latency of every way to int8."""
+Rows = dict[str, dict[str, object]]
+
+
+def measure(title: str, data: Path, scratch: Path, recipes: Sequence[str], rows: Rows) -> None:
+    """Scores, bytes, seconds and latency of every way to int8, added to the rows."""
     weights = data / "weights/sr" / WEIGHTS[title]
     options = Options(str(weights), "mobile", calibration=scratch / "calibration", input_size=SIZE)
     network = source.resolve(options.request)
@@ -59,17 +63,20 @@ def measure(title: str, data: Path, scratch: Path) -> dict[str, object]:
         run = through(session, network, reach)
         return {name: round(task.judge(run, lambda done: None).mean, 3) for name, task in tasks.items()}
 
-    rows: dict[str, dict[str, object]] = {"torch float32": scores(TorchSession(network.module))}
-    print(title, rows, flush=True)
+    if "torch float32" not in rows:
+        rows["torch float32"] = scores(TorchSession(network.module))
+        print(title, rows, flush=True)
     files: dict[str, Path] = {}
 
     def row(name: str, make: Callable[[], Path]) -> None:
+        if name in rows and "failed" not in rows[name]:
+            return
         rows[name] = found = _row(make, scores)
         if "file" in found:
             files[name] = Path(str(found.pop("file")))
         print(title, name, found, flush=True)
 
-    for steps in RECIPES:
+    for steps in recipes:
         compressed = recipe.load(steps).apply(network, tasks["Set5"])
         spec = pipeline.specs_of(compressed, tasks["Set5"], reach, SIZE, options)[-1]
         for kind in ("tflite", "onnx", "openvino"):
@@ -83,8 +90,8 @@ def measure(title: str, data: Path, scratch: Path) -> dict[str, object]:
     inputs = tasks["Set5"].calibration_inputs(256, 64, 0)
     for name, settings in _nncf().items():
         row(name, lambda name=name, settings=settings: _by_nncf(plain, inputs, settings, scratch / name))  # type: ignore[misc]
-    _time(files, rows)
-    return rows
+    if files:
+        _time(files, rows)
 
 
 def _row(make: Callable[[], Path], scores: Callable[[Session], dict[str, float]]) -> dict[str, object]:
@@ -127,22 +134,24 @@ def _by_nncf(plain: object, inputs: list[np.ndarray], settings: Mapping[str, obj
     return folder / "nncf.xml"
 
 
-def _time(files: Mapping[str, Path], rows: dict[str, dict[str, object]]) -> None:
+def _time(files: Mapping[str, Path], rows: Rows) -> None:
     for name, latency in zip(files, timing.measure(list(files.values()), SIZE, 3, min(2, timing.cores())), strict=True):
         rows[name]["ms"] = round(latency.median_ms, 2)
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="int8 of official super-resolution weights")
+    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("networks", nargs="*", default=list(WEIGHTS))
+    given = parser.parse_args()
     _options.use_threads(None)
     data = record.need_shared()
     known = record.RESULTS / "int8.json"
-    numbers = json.loads(known.read_text())["numbers"] if known.is_file() else {}
-    for title in sys.argv[1:] or WEIGHTS:
-        if title in numbers and not sys.argv[1:]:
-            continue
+    numbers: dict[str, Rows] = json.loads(known.read_text())["numbers"] if known.is_file() else {}
+    for title in given.networks:
         with tempfile.TemporaryDirectory() as scratch:
             calibration(data, Path(scratch) / "calibration")
-            numbers[title] = measure(title, data, Path(scratch))
+            measure(title, data, Path(scratch), given.recipes.split(","), numbers.setdefault(title, {}))
         record.write("int8", numbers, seed=0)
 
 

@@ -32,13 +32,13 @@ _STEPS = 127.0  # on each side of zero
 @METHODS.add("equalize")
 @dataclass(frozen=True)
 class Equalize:
-    """Multiply narrow channels up to the widest, and divide the weights that read them; exact in float.
+    """Multiply narrow channels up to the widest, and divide the weights that read them.
 
     Cross-layer equalisation (Nagel et al., arXiv:1906.04721, section 4.1) with activations measured, and the
     share of their difference that moves into the weights (SmoothQuant, arXiv:2211.10438, equation 4) chosen for
-    each tensor by the rounding noise it predicts.  Tensors tied by sums, pooling, rectifiers and gates scale
-    together.  Where a sum also takes a tensor that must keep its scale, a product with powers of two is put in,
-    if that takes away at least 30 % of the noise.  A network whose code cannot be traced is returned as it is.
+    each tensor by the rounding noise it predicts.  Factors are powers of two, so that float32 loses nothing.
+    Tensors tied by sums, pooling, rectifiers and gates scale together.  Where a sum also takes a tensor that must
+    keep its scale, a product is put in, if that takes away at least 30 % of the noise.  A network whose code cannot be traced is returned as it is.
     """
 
     crops: Annotated[int, pydantic.Field(ge=1, le=512)] = 64
@@ -171,9 +171,7 @@ def _factors(stream: Stream, seen: dict[fx.Node, _Seen]) -> tuple[Tensor, float]
     room = room.clamp(min=1.0)
     best, least = torch.ones_like(room), alone
     for share in _SHARES:
-        tried = room**share
-        if stream.entries or stream.exits:
-            tried = torch.exp2(torch.floor(torch.log2(tried)))
+        tried = torch.exp2(torch.floor(share * torch.log2(room)))
         noise = _noise(stream, seen, tried)
         if noise < least:
             best, least = tried, noise

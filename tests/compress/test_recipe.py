@@ -7,6 +7,7 @@ import pytest
 
 from compress import recipe
 from compress.errors import RecipeError
+from compress.methods.equalize import Equalize
 from compress.methods.free_concats import FreeConcats
 from compress.methods.quantize import Quantize
 from compress.methods.reparameterize import Reparameterize
@@ -78,7 +79,8 @@ def test_every_built_in_recipe_loads_and_says_what_it_is(name):
 
 
 def test_int8_merges_before_it_quantizes():
-    assert [type(step) for step in recipe.load("int8-tuned").steps] == [Reparameterize, FreeConcats, Quantize]
+    steps = [Reparameterize, Equalize, FreeConcats, Quantize]
+    assert [type(step) for step in recipe.load("int8-tuned").steps] == steps
     assert recipe.load("int8").steps == (Reparameterize(), Quantize())
 
 
