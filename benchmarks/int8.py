@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ import record
 from compress import pipeline, recipe, source
 from compress.cli import _options
 from compress.measure import through
+from compress.network import Network
 from compress.options import Options
 from compress.registry import TASKS
+from compress.task import Task
 from export import formats, timing
-from export.artifact import Session
+from export.artifact import ExportSpec, Session
+from export.receptive_field import Reach
 from export.torch_session import TorchSession
 
 WEIGHTS = {
@@ -67,31 +71,35 @@ def measure(title: str, data: Path, scratch: Path, recipes: Sequence[str], rows:
         rows["torch float32"] = scores(TorchSession(network.module))
         print(title, rows, flush=True)
     files: dict[str, Path] = {}
-
-    def row(name: str, make: Callable[[], Path]) -> None:
-        if name in rows and "failed" not in rows[name]:
-            return
-        rows[name] = found = _row(make, scores)
-        if "file" in found:
-            files[name] = Path(str(found.pop("file")))
-        print(title, name, found, flush=True)
-
-    for steps in recipes:
-        compressed = recipe.load(steps).apply(network, tasks["Set5"])
-        spec = pipeline.specs_of(compressed, tasks["Set5"], reach, SIZE, options)[-1]
-        for kind in ("tflite", "onnx", "openvino"):
-            out = scratch / steps / kind
-
-            def write(kind: str = kind, spec: object = spec, out: Path = out) -> Path:
-                return pipeline.write_one(spec, kind, out).path(out)  # type: ignore[arg-type]
-
-            row(f"{kind} {steps}", write)
-    plain = pipeline.specs_of(network, tasks["Set5"], reach, SIZE, options)[0]
-    inputs = tasks["Set5"].calibration_inputs(256, 64, 0)
-    for name, settings in _nncf().items():
-        row(name, lambda name=name, settings=settings: _by_nncf(plain, inputs, settings, scratch / name))  # type: ignore[misc]
+    for name, make in _ways(network, tasks["Set5"], reach, options, scratch, recipes).items():
+        if name not in rows or "failed" in rows[name]:
+            rows[name] = found = _row(make, scores)
+            if "file" in found:
+                files[name] = Path(str(found.pop("file")))
+            print(title, name, found, flush=True)
     if files:
         _time(files, rows)
+
+
+def _ways(
+    network: Network, task: Task, reach: Reach, options: Options, scratch: Path, recipes: Sequence[str]
+) -> dict[str, Callable[[], Path]]:
+    """What writes each file."""
+    ways: dict[str, Callable[[], Path]] = {}
+    for steps in recipes:
+        compressed = recipe.load(steps).apply(network, task)
+        spec = pipeline.specs_of(compressed, task, reach, SIZE, options)[-1]
+        for kind in ("tflite", "onnx", "openvino"):
+            ways[f"{kind} {steps}"] = partial(_written, spec, kind, scratch / steps / kind)
+    plain = pipeline.specs_of(network, task, reach, SIZE, options)[0]
+    inputs = task.calibration_inputs(256, 64, 0)
+    for name, settings in _nncf().items():
+        ways[name] = partial(_by_nncf, plain, inputs, settings, scratch / name)
+    return ways
+
+
+def _written(spec: ExportSpec, kind: str, out: Path) -> Path:
+    return pipeline.write_one(spec, kind, out).path(out)
 
 
 def _row(make: Callable[[], Path], scores: Callable[[Session], dict[str, float]]) -> dict[str, object]:
