@@ -9,7 +9,7 @@ __all__ = ["Clipping", "Correction", "QuantPolicy", "Rounding", "Scheme"]
 
 Scheme = Literal["asymmetric", "symmetric", "symmetric-uint8", "power-of-two"]
 Clipping = Literal["min-max", "percentile-99.99", "percentile-99.999", "mse", "kl", "density"]
-Rounding = Literal["nearest", "gptq"]
+Rounding = Literal["nearest", "gptq", "adaround"]
 Correction = Literal["none", "bias", "least-squares"]
 
 
@@ -41,7 +41,7 @@ class QuantPolicy:
     layer_bits: tuple[int, ...] = ()
     """For each layer with weights, in order of execution, its weight bits; empty: ``weight_bits`` for all."""
     rounding: Rounding = "nearest"
-    """Of weights: each to the nearest, or so that later ones make up for earlier ones (GPTQ)."""
+    """Of weights: each to the nearest; so that later ones make up for earlier ones (GPTQ); up or down by descent."""
     correction: Correction = "none"
     """What is refitted to the float network's outputs: nothing, each layer's bias, or weights and bias."""
     exact: bool = False

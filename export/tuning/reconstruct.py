@@ -9,6 +9,7 @@ from torch import Tensor
 
 from export.graph.ir import Graph, Grid, Linear
 from export.policy import QuantPolicy
+from export.tuning.adaround import adaround
 
 __all__ = ["reconstruct"]
 
@@ -23,8 +24,8 @@ def reconstruct(
     """Round all weights in place, in order of execution.
 
     For each layer, as the policy says: least squares of the float outputs on the quantized inputs (bias
-    included); rounding to nearest, or GPTQ (Frantar et al., arXiv:2210.17323, algorithm 1) with the inputs'
-    second moments; the bias that makes the mean error of each channel zero (Nagel et al., arXiv:1906.04721,
+    included); rounding to nearest, or by the inputs' second moments: GPTQ (Frantar et al., arXiv:2210.17323,
+    algorithm 1) or AdaRound; the bias that makes the mean error of each channel zero (Nagel et al., arXiv:1906.04721,
     section 4.2, measured).
     """
     teacher: dict[str, Tensor] = {graph.input: images}
@@ -71,6 +72,8 @@ def _layer(graph: Graph, linear: Linear, exact: Tensor, found: Tensor, policy: Q
     steps = scale.reshape(rows.shape[0], rows.shape[1], 1)
     if policy.rounding == "gptq":
         rounded = _gptq(rows, moments + 0.01 * damp + 1e-12 * eye, steps, grid)
+    elif policy.rounding == "adaround":
+        rounded = adaround(rows, moments + 0.01 * damp + 1e-12 * eye, steps, grid)
     else:
         rounded = torch.clamp(torch.round(rows / steps), -grid.high, grid.high) * steps
     graph.constants[linear.weight] = linear.weight_of(rounded.float())
@@ -103,7 +106,7 @@ def _scale(linear: Linear, grid: Grid, rows: Tensor, policy: QuantPolicy) -> Ten
     flat = rows.reshape(-1, rows.shape[2]) if grid.scale.numel() > 1 else rows.reshape(1, -1)
     largest = flat.abs().amax(1).clamp(min=1e-9)
     best = largest / grid.high
-    if policy.rounding == "gptq" or grid.high < 127:
+    if policy.rounding != "nearest" or grid.high < 127:
         best_error = torch.full_like(largest, float("inf"))
         for share in torch.linspace(1.0, 0.6 if grid.high > 7 else 0.3, 30).tolist():
             scale = largest * share / grid.high

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from export.errors import ExportError
 from export.graph.ir import Graph, Grid, Op
 from export.policy import QuantPolicy
 from export.tuning import tune
+from export.tuning.adaround import adaround
 from export.tuning.exact import exact_constants, exact_ends
 from export.tuning.ranges import BINS, Histogram, clip, collect, grid_of, set_ranges
 from export.tuning.reconstruct import _gptq, reconstruct
@@ -323,19 +326,45 @@ def test_snap_is_the_slow_formula_and_its_gradients_are_those_of_learned_steps()
     assert float(grid.scale.grad) == pytest.approx(inside + (-128 - 3) + (127 - 3), rel=1e-4)
 
 
-def test_gptq_beats_rounding_to_nearest_on_correlated_inputs() -> None:
+def correlated() -> tuple[Tensor, Tensor, Tensor, Tensor, Grid]:
+    """Inputs (F, N), weights (1, O, F), their second moments, row scales and the grid."""
     torch.manual_seed(0)
     x = torch.randn(12, 4000, dtype=torch.float64)
     x[1:] += 2 * x[:1]
     rows = torch.randn(1, 5, 12, dtype=torch.float64)
     scale = torch.full((1, 5, 1), 0.3, dtype=torch.float64)
-    grid = Grid(torch.tensor(0.3), torch.tensor(0.0), -127, 127)
-    moments = (x @ x.T / x.shape[1])[None]
+    moments = (x @ x.T / x.shape[1])[None] + 1e-6 * torch.eye(12)
+    return x, rows, moments, scale, Grid(torch.tensor(0.3), torch.tensor(0.0), -127, 127)
+
+
+@pytest.mark.parametrize(("rounding", "share"), [(_gptq, 0.5), (adaround, 0.5)])
+def test_rounding_by_moments_beats_the_nearest_on_correlated_inputs(
+    rounding: Callable[[Tensor, Tensor, Tensor, Grid], Tensor], share: float
+) -> None:
+    x, rows, moments, scale, grid = correlated()
     nearest = torch.round(rows / scale) * scale
-    ours = _gptq(rows, moments + 1e-6 * torch.eye(12), scale, grid)
-    assert torch.equal(torch.round(ours / scale) * scale, ours)
+    ours = rounding(rows, moments, scale, grid)
+    torch.testing.assert_close(torch.round(ours / scale) * scale, ours)
     error = [float(((w - rows)[0] @ x).square().mean()) for w in (nearest, ours)]
-    assert error[1] < 0.5 * error[0]
+    assert error[1] < share * error[0]
+
+
+def test_adaround_comes_near_the_best_of_all_roundings() -> None:
+    x, rows, moments, scale, grid = correlated()
+    ours = adaround(rows[:, :1, :10], moments[:, :10, :10], scale[:, :1], grid)
+    below = torch.floor(rows[0, 0, :10] / scale[0, 0])
+    ups = torch.tensor(list(itertools.product((0.0, 1.0), repeat=10)), dtype=torch.float64)
+    every = (below + ups) * scale[0, 0] - rows[0, 0, :10]
+    best = float(((every @ x[:10]) ** 2).mean(1).min())
+    assert float(((ours - rows[:, :1, :10])[0] @ x[:10]).square().mean()) < 2.5 * best
+
+
+def test_adaround_keeps_the_ends_of_the_grid() -> None:
+    _x, rows, moments, _, _ = correlated()
+    narrow = Grid(torch.tensor(0.3), torch.tensor(0.0), -7, 7)
+    scale = rows.abs().amax(2, keepdim=True) / 7
+    steps = adaround(rows, moments, scale, narrow) / scale
+    assert float(steps.abs().max()) <= 7 + 1e-9
 
 
 def test_least_squares_makes_up_for_coarse_inputs(read: Graph, images: list[np.ndarray]) -> None:
