@@ -14,6 +14,7 @@ from export.policy import QuantPolicy
 from export.tuning.exact import exact_constants, exact_ends
 from export.tuning.ranges import Histogram, collect, set_ranges
 from export.tuning.reconstruct import reconstruct
+from export.tuning.tint import tinted
 from export.tuning.train import train
 
 __all__ = ["tune"]
@@ -42,6 +43,8 @@ def tune(
         if _grey_levels(images):
             exact_ends(graph, graph.gives_images, policy.correction != "none")
         exact_constants(graph)
+    if graph.gives_images and _grey_levels(images):
+        images = tinted(images, 3 if graph.layout == "nhwc" else 1)
     reconstruct(graph, images[:_FITTED], policy, lambda done: progress("rounding weights", done))
     if policy.training_steps:
         train(graph, images, policy.training_steps, progress=lambda done, loss: progress("training", done))

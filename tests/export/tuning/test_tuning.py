@@ -17,13 +17,14 @@ from export import formats, graph, tuning
 from export.artifact import Card, ExportSpec
 from export.errors import ExportError
 from export.graph.ir import Graph, Grid, Op
-from export.policy import QuantPolicy
+from export.policy import QuantPolicy, Rounding
 from export.tuning import tune
 from export.tuning.adaround import adaround
 from export.tuning.exact import exact_constants, exact_ends
 from export.tuning.ranges import BINS, Histogram, clip, collect, grid_of, set_ranges
 from export.tuning.reconstruct import _gptq, reconstruct
 from export.tuning.sensitivity import sensitivity
+from export.tuning.tint import tinted
 
 BYTE = Grid(torch.tensor(1.0), torch.tensor(0.0), -128, 127)
 
@@ -83,12 +84,19 @@ def noise(read: Graph, images: list[np.ndarray]) -> float:
         return float(10 * torch.log10(exact.var() / (read.run(x) - exact).square().mean()))
 
 
-def written(net: nn.Module, images: list[np.ndarray], policy: QuantPolicy, kind: str, out: Path) -> float:
-    """Signal to noise of the file in its own runtime, dB."""
+def written(
+    net: nn.Module,
+    images: list[np.ndarray],
+    policy: QuantPolicy,
+    kind: str,
+    out: Path,
+    judged: list[np.ndarray] | None = None,
+) -> float:
+    """Signal to noise of the file in its own runtime, dB; on the calibration images, or others."""
     spec = ExportSpec(net, Card("net", 2, 3, 3, "int8"), (32, 32), policy, images)
     session = formats.open_file(formats.write(kind, spec, out, "x").path(out), 1)
     errors, powers = [], []
-    for image in images:
+    for image in judged or images:
         with torch.no_grad():
             exact = net(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
         errors.append(np.mean((session.run(image) - exact) ** 2))
@@ -386,3 +394,56 @@ def test_sensitivity_finds_the_tensor_that_was_spoiled(read: Graph, images: list
     parts = sensitivity(read, x)
     assert parts[0].name == "CONV_2D 1"
     assert parts[0].share > 0.5
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_grey_inputs_get_a_colour_and_coloured_ones_stay(axis: int) -> None:
+    grey = (torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+    coloured = (torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 255).round() / 255
+    images = torch.cat([grey.expand(2, 3, 8, 8), coloured]).movedim(1, axis)
+    found = tinted(images, axis)
+    assert torch.equal(found[2], images[2])
+    channels = found[:2].movedim(axis, 1)
+    assert float((channels - channels.mean(1, keepdim=True)).abs().mean()) > 0.02
+    assert float((found * 255 - (found * 255).round()).abs().max()) < 1e-4
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= 1
+    assert torch.equal(found, tinted(images, axis))
+
+
+def test_other_numbers_of_channels_are_left_alone() -> None:
+    assert torch.equal(tinted(images := torch.rand(2, 1, 4, 4), 1), images)
+
+
+class Carrier(nn.Module):
+    """Each pixel four times, carried through more channels than there are colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 1)
+        self.shuffle = nn.PixelShuffle(2)
+        spread = torch.linalg.qr(torch.randn(8, 3))[0]
+        with torch.no_grad():
+            self.first.weight.copy_(spread[..., None, None])
+            self.last.weight.copy_(spread.T.repeat_interleave(4, 0)[..., None, None])
+            for layer in (self.first, self.last):
+                assert layer.bias is not None
+                layer.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.shuffle(self.last(self.first(x)))
+        return y
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_a_fit_to_grey_inputs_keeps_the_colours(images: list[np.ndarray], rounding: Rounding, tmp_path: Path) -> None:
+    net = Carrier().eval()
+    means = [x.mean(2, keepdims=True).repeat(3, 2) for x in images]
+    grey = [(np.round(x * 255) / 255).astype(np.float32) for x in means]
+    policy = replace(TUNED, rounding=rounding)
+    found = {
+        correction: written(net, grey, replace(policy, correction=correction), "tflite", tmp_path / correction, images)
+        for correction in ("bias", "least-squares")
+    }
+    assert found["least-squares"] > found["bias"] - 0.5
