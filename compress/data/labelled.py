@@ -11,16 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.folder import listing
+from compress.data.images import list_images
 from compress.data.layouts import Image, Labelled, Layout, Part, archive, cifar_binary, class_folders, idx, rows, table
 from compress.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-__all__ = ["Labelled", "Part", "find", "fit", "subset"]
+__all__ = ["Labelled", "Part", "find", "fit", "is_labelled", "subset"]
 
 # Class folders come last: a table may name files in folders, and any folder of images looks like a class.
 _LAYOUTS: tuple[Layout, ...] = (table, rows, idx, cifar_binary, archive, class_folders)
+
+
+def is_labelled(root: Path) -> bool:
+    """Whether a folder or file has one of the known layouts; pictures that lie in a folder directly have no labels."""
+    layout = next((layout for layout in _LAYOUTS if root.exists() and layout.lies_in(root)), None)
+    return layout is not None and not (layout is class_folders and list_images(root))
 
 
 def find(root: Path, part: Part) -> Labelled | None:

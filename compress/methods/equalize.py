@@ -38,7 +38,8 @@ class Equalize:
     share of their difference that moves into the weights (SmoothQuant, arXiv:2211.10438, equation 4) chosen for
     each tensor by the rounding noise it predicts.  Factors are powers of two, so that float32 loses nothing.
     Tensors tied by sums, pooling, rectifiers and gates scale together.  Where a sum also takes a tensor that must
-    keep its scale, a product is put in, if that takes away at least 30 % of the noise.  A network whose code cannot be traced is returned as it is.
+    keep its scale, a product is put in, if that takes away at least 30 % of the noise.  A network whose code cannot
+    be traced is returned as it is.
     """
 
     crops: Annotated[int, pydantic.Field(ge=1, le=512)] = 64

@@ -101,8 +101,7 @@ class Classification(_Inputs):
 
     def files(self) -> list[Path]:
         """Every file that decides the numbers."""
-        known = self.calibration.files() if isinstance(self.calibration, labelled.Labelled) else self.calibration
-        return [*self.evaluation.files(), *known]
+        return [*self.evaluation.files(), *_files(self.calibration)]
 
     def sample(self) -> Image:
         """The first image."""
@@ -154,7 +153,7 @@ class Agreement(_Inputs):
 
     def files(self) -> list[Path]:
         """Every file that decides the numbers."""
-        return [*self.evaluation, *(self.calibration if isinstance(self.calibration, tuple) else ())]
+        return [*self.evaluation, *_files(self.calibration)]
 
     @cached_property
     def _images(self) -> list[Image]:
@@ -199,12 +198,12 @@ def classification(network: Network, data: Data) -> Classification | Agreement:
     """
     if network.classes is None or network.input_size is None:
         raise UsageError(f"task classification: {network.name} is no classifier with a known input size; drop --task")
-    photographs = tuple(folder.find_hr(data.calibration)[0] if data.calibration else builtin.calibration_images())
+    given = _given(data.calibration)
     wanted = (network.channels, network.input_size, network.crop_share)
     if data.evaluation is None:
         images = builtin.evaluation_images()
-        refuse_shared(images, photographs)
-        return Agreement(*wanted, photographs, network, tuple(images))
+        refuse_shared(images, _files(given))
+        return Agreement(*wanted, given, network, tuple(images))
     evaluation = labelled.find(data.evaluation, "evaluation")
     if evaluation is None:
         raise DataError(f"data {data.evaluation}: holds a training part only; give the test part too")
@@ -215,6 +214,21 @@ def classification(network: Network, data: Data) -> Classification | Agreement:
         )
     training = labelled.find(data.evaluation, "calibration") if data.calibration is None else None
     if training is None:
-        refuse_shared(evaluation.files(), photographs)
+        refuse_shared(evaluation.files(), _files(given))
     named = (*evaluation.classes, *(f"class {k}" for k in range(len(evaluation.classes), network.classes)))
-    return Classification(*wanted, training or photographs, evaluation, named)
+    return Classification(*wanted, training or given, evaluation, named)
+
+
+def _given(root: Path | None) -> labelled.Labelled | tuple[Path, ...]:
+    """The calibration images that were asked for: labelled ones, or photographs; built-in ones where none were."""
+    if root is None:
+        return tuple(builtin.calibration_images())
+    if labelled.is_labelled(root):
+        found = labelled.find(root, "calibration") or labelled.find(root, "evaluation")
+        if found is not None:
+            return found
+    return tuple(folder.find_hr(root)[0])
+
+
+def _files(given: labelled.Labelled | tuple[Path, ...]) -> list[Path]:
+    return given.files() if isinstance(given, labelled.Labelled) else list(given)

@@ -114,6 +114,25 @@ def test_a_calibration_folder_goes_before_the_training_part(labelled, photos_fol
     assert task.calibration == tuple(sorted(folder.iterdir()))
 
 
+@pytest.mark.parametrize("evaluation", [True, False])
+def test_a_labelled_calibration_folder_is_read_as_one(labelled, evaluation, tmp_path):
+    mine = paint(tmp_path / "mine" / "train", 5, size=(24, 20)).parent
+    task = classification(network_of(), Data(labelled if evaluation else None, mine))
+    assert task.calibration.count == 15
+    assert {x.shape for x in task.calibration_inputs(20, 64, 0)} == {(16, 16, 3)}
+    held = task.held_out(network_of())
+    assert held.size == 7 and isinstance(held, Classification)
+
+
+def test_a_sheet_of_rows_is_no_photograph(labelled, tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (40, 8 * 8, 3), np.uint8)
+    (tmp_path / "sheet").mkdir()
+    Image.fromarray(rows).save(tmp_path / "sheet/train_rows.png")
+    (tmp_path / "sheet/train_labels.json").write_text(str([k % 3 for k in range(40)]))
+    task = classification(network_of(), Data(labelled, tmp_path / "sheet"))
+    assert task.calibration.count == 40
+
+
 def test_a_picture_that_is_scored_may_not_calibrate(tmp_path):
     data = paint(tmp_path / "data")
     with pytest.raises(DataError, match=r"2 images are both in --data and in --calibration"):
