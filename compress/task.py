@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Data", "ItemScore", "Run", "Scores", "Task", "hold_out", "refuse_shared"]
 
 T = TypeVar("T")
+_LISTS = (".json", ".txt", ".tsv", ".csv")
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The network or a file on one input: (h, w, C) in [0, 1] to (h*scale, w*scale, C), or to (classes,)."""
@@ -151,13 +152,14 @@ class Data:
 
 
 def refuse_shared(evaluation: Sequence[Path], calibration: Sequence[Path]) -> None:
-    """Make sure that no picture is used for both.
+    """Make sure that no picture is used for both; lists of labels and class names may be.
 
     Raises:
         DataError: some are, by content.
     """
     sizes = {path.stat().st_size for path in calibration}
-    candidates = [path for path in evaluation if path.stat().st_size in sizes]
+    pictures = [path for path in evaluation if path.suffix.lower() not in _LISTS]
+    candidates = [path for path in pictures if path.stat().st_size in sizes]
     known = {sha256(path) for path in calibration} if candidates else set()
     shared = [path for path in candidates if sha256(path) in known]
     if shared:

@@ -124,6 +124,13 @@ def test_a_labelled_calibration_folder_is_read_as_one(labelled, evaluation, tmp_
     assert held.size == 7 and isinstance(held, Classification)
 
 
+def test_both_folders_may_name_the_classes(labelled, tmp_path):
+    mine = paint(tmp_path / "mine", 5, size=(24, 20))
+    for folder in (labelled, mine):
+        (folder / "classes.json").write_text('["blue", "green", "red"]')
+    assert classification(network_of(), Data(labelled, mine)).size > 0
+
+
 def test_a_sheet_of_rows_is_no_photograph(labelled, tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (40, 8 * 8, 3), np.uint8)
     (tmp_path / "sheet").mkdir()
