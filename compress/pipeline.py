@@ -13,6 +13,7 @@ from pathlib import Path
 import targets.profile
 from compress import __version__, policies, recipe, report, source
 from compress.errors import UsageError
+from compress.finite import refuse_broken
 from compress.measure import Given, Measurer
 from compress.methods.reparameterize import Reparameterize
 from compress.network import Network
@@ -54,6 +55,7 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
 
     reach = folder.once("reach", Reach, partial(reach_of, network))
     size = input_size_of(network, reach, options.input_size or (profile.input.height, profile.input.width))
+    refuse_broken(network, task, reach.step)
     threads = options.threads or min(profile.deploy.threads, timing.cores())
     measurer = Measurer(task, network, reach, threads, folder, reporter)
     given = measurer.given(Reparameterize()(network, task))

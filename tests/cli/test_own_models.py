@@ -57,6 +57,13 @@ class Smoothing(nn.Module):
         return self.last(torch.relu(self.first(x)))
 
 
+class Rooted(Smoothing):
+    """Takes roots of what may be below zero."""
+
+    def forward(self, x):
+        return self.last(torch.sqrt(self.first(x - 0.5)))
+
+
 def classifier():
     """Three logits: as blue, as green, as red as the image is on the whole."""
     mean = nn.Conv2d(3, 4, 1)
@@ -150,6 +157,16 @@ def test_a_classifier_is_scored_on_labels_and_its_file_decides_alike(classified:
     card = formats.read_card(found.files[1].artifact.path(classified))
     assert card is not None
     assert (card.task, card.classes, card.scale, card.dtype) == ("classification", 3, 1, "int8")
+
+
+def test_values_that_are_not_finite_stop_a_run_at_the_first_layer(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["run", "--model", "tiny_nets:Rooted", "--data", str(images), *FLAGS, "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "NaN or infinite values on calibration image 0, first in last (Conv2d)" in said
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_the_reports_of_a_classifier_speak_of_classes(classified: Path) -> None:
