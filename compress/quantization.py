@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pydantic
 
+from compress.methods.equalize import Equalize
 from compress.methods.free_concats import FreeConcats
 from compress.methods.reparameterize import Reparameterize
 from compress.network import Network
@@ -26,10 +28,11 @@ from export.policy import QuantPolicy
 if TYPE_CHECKING:
     from export.tuning.sensitivity import Part
 
-__all__ = ["FREE", "PRESCRIBED", "STOCK", "Culprit", "Found", "Losses", "Step", "examine", "to_json"]
+__all__ = ["EQUAL", "FREE", "PRESCRIBED", "STOCK", "Culprit", "Found", "Losses", "Step", "examine", "to_json"]
 
 STOCK = "stock int8"
 FREE = "+ free concatenations"
+EQUAL = "+ equal channels"
 PRESCRIBED = "none: the runtime prescribes the grid"
 
 _FLOAT = "float32"
@@ -126,7 +129,7 @@ def examine(network: Network, format: str, options: Options, folder: Path, repor
     start = time.monotonic()
     task = TASKS[options.task or network.task](network, options.judged_on)
     bench = _Bench(Reparameterize()(network, task), task, format, options, folder)
-    with reporter.bar("quantizing", len(_LADDER) + 3) as update:
+    with reporter.bar("quantizing", len(_LADDER) + 4) as update:
         bench.climb(update)
         culprits, unread = bench.culprits()
     judge, steps = bench.judge, tuple(bench.steps)
@@ -169,10 +172,18 @@ class _Bench:
             if self._step(name, self.judge, policy):
                 self.policy = policy
             update(done - 1)
-        freed = FreeConcats()(self.network, self.judge.task)
-        if freed.module is not self.network.module:
-            self._step(FREE, Judge(freed, self.whole, self.reach, self.options, self.folder / "measured"), self.policy)
+        self._rewritten(FREE, self.network)
         update(len(_LADDER) + 3)
+        equalized = Equalize()(self.network, self.judge.task)
+        if equalized.module is not self.network.module:
+            self._rewritten(EQUAL, equalized)
+        update(len(_LADDER) + 4)
+
+    def _rewritten(self, name: str, network: Network) -> None:
+        """The last policy on a network with free concatenations, if that is another one."""
+        freed = FreeConcats()(network, self.judge.task)
+        if freed.module is not self.network.module:
+            self._step(name, Judge(freed, self.whole, self.reach, self.options, self.folder / "measured"), self.policy)
 
     def _step(self, name: str, judge: Judge, policy: QuantPolicy) -> bool:
         """Whether the file could be made."""
@@ -202,17 +213,18 @@ class _Bench:
         return [self._culprit(part) for part in parts[:_WORST] if part.share > 0], ""
 
     def _culprit(self, part: Part) -> Culprit:
-        remedy = PRESCRIBED if part.fixed else _remedy(part, {step.name for step in self.steps})
         scores = [(s.name, s.score) for s in self.steps if s.score is not None]
-        place = next((k for k, (name, _) in enumerate(scores) if name == remedy), 0)
-        gain = None if place == 0 else (scores[place][1] or 0.0) - (scores[place - 1][1] or 0.0)
-        return Culprit(part.name, part.share, part.range, remedy, gain)
+        gains = {now[0]: now[1] - before[1] for before, now in itertools.pairwise(scores)}
+        remedy = PRESCRIBED if part.fixed else _remedy(part, gains)
+        return Culprit(part.name, part.share, part.range, remedy, gains.get(remedy))
 
 
-def _remedy(part: Part, tried: Collection[str]) -> str:
-    """The step that is made for a tensor."""
+def _remedy(part: Part, gains: Mapping[str, float]) -> str:
+    """The step that is made for a tensor; of two, the one that gave more."""
     if part.name.startswith("weights of"):
         return _WEIGHTS
-    if FREE in tried and "concat" in part.name.lower():
+    if FREE in gains and "concat" in part.name.lower():
         return FREE
-    return _EXACT if part.end else _RANGES
+    if part.end:
+        return _EXACT
+    return EQUAL if gains.get(EQUAL, 0.0) > max(gains.get(_RANGES, 0.0), 0.0) else _RANGES
