@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export import conversions
+from export import conversions, onnx_graph
 from export.artifact import ExportSpec, Image, Prepared, digest
 from export.errors import ExportError
 from export.policy import QuantPolicy
@@ -79,6 +79,7 @@ def _export(spec: ExportSpec, path: Path, size: tuple[int, int], open_sides: Any
     if program is None:
         raise ExportError(f"onnx: torch exported nothing for {spec.card.model}")
     program.save(str(path))
+    onnx_graph.sums_for_differences(path)
 
 
 def _translations() -> dict[Any, Any]:
@@ -181,7 +182,7 @@ def _tune(spec: ExportSpec, path: Path, plain: Path, policy: QuantPolicy) -> Non
     import torch
 
     from export import graph as graphs
-    from export.graph import onnx as onnx_graph
+    from export.graph import onnx as graph_file
     from export.tuning import tune
 
     graph = graphs.read(path, plain)
@@ -192,7 +193,7 @@ def _tune(spec: ExportSpec, path: Path, plain: Path, policy: QuantPolicy) -> Non
     with torch.no_grad():
         graphs.verify(graph, images[:1], spec.module(images[:1]))
     tune(graph, policy, images, spec.progress)
-    onnx_graph.write(graph, path)
+    graph_file.write(graph, path)
 
 
 def _input(path: Path) -> tuple[str, tuple[int, int] | None]:

@@ -57,9 +57,8 @@ def new_tensor(name: str, values: Any, data_type: int) -> Any:
     values = np.asarray(values)
     if data_type in (21, 22):
         return helper.make_tensor(name, data_type, values.shape, values.reshape(-1).tolist())
-    return numpy_helper.from_array(
-        np.ascontiguousarray(values.astype(helper.tensor_dtype_to_np_dtype(data_type))), name
-    )
+    # a number must stay one: onnxruntime has int8 products and sums for such scales only
+    return numpy_helper.from_array(values.astype(helper.tensor_dtype_to_np_dtype(data_type), order="C"), name)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from export.graph.ir import Graph
 from export.policy import QuantPolicy
-from export.tuning.exact import exact_constants, exact_ends
+from export.tuning.exact import exact_constants, exact_ends, share_grids
 from export.tuning.ranges import Histogram, collect, set_ranges
 from export.tuning.reconstruct import reconstruct
 from export.tuning.tint import tinted
@@ -40,6 +40,7 @@ def tune(
         grid.low, grid.high = 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1
     set_ranges(graph, _histograms(graph, images), policy.clipping, policy.scheme)
     if policy.exact:
+        share_grids(graph)
         if _grey_levels(images):
             exact_ends(graph, graph.gives_images, policy.correction != "none")
         exact_constants(graph)

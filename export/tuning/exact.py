@@ -7,11 +7,14 @@ from torch import Tensor
 
 from export.graph.ir import Graph, Grid, Op
 
-__all__ = ["exact_constants", "exact_ends"]
+__all__ = ["exact_constants", "exact_ends", "share_grids"]
 
 _SHIFTED = {"ADD": 1.0, "SUB": -1.0, "Add": 1.0, "Sub": -1.0}
 _SCALED = ("MUL", "Mul")
 _REQUANTIZED = ("QUANTIZE",)
+_JOINED = ("Concat",)
+_GATES = ("Sigmoid",)
+_ALIKE = 0.75  # scales within this factor become one
 _MEANS_APART = 16  # grey levels; means closer than this become one
 
 
@@ -43,6 +46,27 @@ def exact_ends(graph: Graph, image_out: bool, refitted: bool = True) -> None:
             _put(like, 1.0 / 255.0, float(like.low if level >= 0 else like.high))
         out = graph.grids[op.output]
         _put(out, 1.0 / 255.0, float(out.low - _SHIFTED[op.kind] * level))
+
+
+def share_grids(graph: Graph) -> None:
+    """Let what a concatenation joins lie on its output's grid, and gates on 1/256, as TFLite's kernels do.
+
+    Otherwise every input is rounded twice.  An input that others read too keeps its grid where that is much finer.
+    A gate on 1/256 less a half keeps its integers.
+    """
+    for op in graph.ops:
+        there = graph.grids.get(op.output)
+        if there is None or there.fixed or there.scale.numel() > 1 or there.high - there.low > 255:
+            continue
+        if op.kind in _GATES:
+            _put(there, 1.0 / 256.0, float(there.low))
+        for name in op.inputs if op.kind in _JOINED else ():
+            here = graph.grids.get(name)
+            if here is None or here.fixed or here.scale.numel() > 1 or (here.low, here.high) != (there.low, there.high):
+                continue
+            alike = _ALIKE <= float(here.scale / there.scale) <= 1 / _ALIKE
+            if alike or len(graph.consumers(name)) == 1:
+                graph.grids[name] = there
 
 
 def _spans_an_image(grid: Grid) -> bool:

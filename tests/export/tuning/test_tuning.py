@@ -20,7 +20,7 @@ from export.graph.ir import Graph, Grid, Op
 from export.policy import QuantPolicy, Rounding
 from export.tuning import tune
 from export.tuning.adaround import adaround
-from export.tuning.exact import exact_constants, exact_ends
+from export.tuning.exact import exact_constants, exact_ends, share_grids
 from export.tuning.ranges import BINS, Histogram, clip, collect, grid_of, set_ranges
 from export.tuning.reconstruct import _gptq, reconstruct
 from export.tuning.sensitivity import sensitivity
@@ -260,6 +260,35 @@ def test_a_constant_of_whole_steps_is_kept_exactly() -> None:
     assert not torch.equal(graph.snapped_constants()["factors"], factors)
     exact_constants(graph)
     assert torch.equal(graph.snapped_constants()["factors"], factors)
+
+
+def test_a_concatenation_shares_its_grid_with_what_it_alone_reads_or_what_lies_near() -> None:
+    ops = [
+        Op("Neg", ("x",), "alone", torch.neg),
+        Op("Neg", ("x",), "near", torch.neg),
+        Op("Neg", ("x",), "finer", torch.neg),
+        Op("Concat", ("alone", "near", "finer"), "joined", lambda *parts: torch.cat(parts, -1)),
+        Op("Add", ("near", "finer"), "sum", torch.add),
+        Op("Sigmoid", ("sum",), "gate", torch.sigmoid),
+        Op("Sub", ("gate", "half"), "y", torch.sub),
+    ]
+    scales = {
+        "x": 0.1,
+        "alone": 0.02,
+        "near": 0.09,
+        "finer": 0.01,
+        "joined": 0.1,
+        "sum": 0.1,
+        "gate": 0.003,
+        "y": 0.004,
+    }
+    graph = Graph("x", "y", ops, {"half": torch.tensor(0.5)}, {n: grid(s) for n, s in scales.items()})
+    share_grids(graph)
+    exact_constants(graph)
+    joined = graph.grids["joined"]
+    assert graph.grids["alone"] is joined and graph.grids["near"] is joined and graph.grids["finer"] is not joined
+    gates = torch.linspace(0, 0.99, 100)
+    assert torch.equal(graph.snap("y", graph.snap("gate", gates) - 0.5), graph.snap("gate", gates) - 0.5)
 
 
 def test_what_is_only_put_on_another_grid_takes_that_one_at_once() -> None:
