@@ -18,12 +18,14 @@ from targets.errors import nearest
 
 __all__ = ["by_name", "names", "of_file", "open_file", "read_card", "write"]
 
+_OF_TABLES = {"lut"}
 _FULL = 1 << 20  # less free bytes than this: a converter that failed had no room
 
 
-def names() -> tuple[str, ...]:
-    """The formats there are."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+def names(tables: bool = False) -> tuple[str, ...]:
+    """The formats that any network can be written in; with ``tables``, those of look-up tables too."""
+    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    return tuple(sorted(found if tables else found - _OF_TABLES))
 
 
 def by_name(name: str) -> Format:
@@ -33,7 +35,7 @@ def by_name(name: str) -> Format:
         ExportError: no such format; the message names the nearest.
         MissingRuntimeError: its packages are not installed.
     """
-    if name not in names():
+    if name not in names(tables=True):
         raise ExportError(f"unknown format {name!r}; {nearest(name, names())}")
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
@@ -44,7 +46,7 @@ def of_file(path: Path) -> str:
     Raises:
         ExportError: no format writes such files.
     """
-    suffixes = {by_name(name).SUFFIX: name for name in names()}
+    suffixes = {by_name(name).SUFFIX: name for name in names(tables=True)}
     if path.suffix not in suffixes:
         raise ExportError(f"{path}: unknown suffix {path.suffix!r}; known: {', '.join(sorted(suffixes))}")
     return suffixes[path.suffix]

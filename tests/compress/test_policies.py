@@ -84,7 +84,10 @@ def test_a_candidate_in_words():
 
 def test_the_stored_history_fits_the_space():
     prior = policies.prior(30.0)
-    assert all(c in policies.space() for table in prior.tables for c in table.scores)
+    assert prior.reference == 30.0 and len({t.name for t in prior.tables}) == len(prior.tables) >= 4
+    for table in prior.tables:
+        assert len(table.scores) == 96 and all(c in policies.space() for c in table.scores)
+        assert abs(table.reference - max(table.scores.values())) < 2  # some policy costs next to nothing
 
 
 def test_the_judge_measures_policies_in_the_runtime_on_images_held_out(judge):
@@ -151,6 +154,17 @@ def test_the_best_of_the_trials_is_chosen(tmp_path):
     assert choice.trials == len(judge.asked) == len(set(judge.asked)) == 12
     assert choice.score == max(map(by_weights, judge.asked)) and choice.float_score == 30.0
     assert "best of 12 tried in tflite, chosen on 3 held-out images" in choice.why
+
+
+def test_the_first_trial_on_a_new_network_is_what_ranks_best_on_the_others(tmp_path):
+    judge = Measured(by_weights)
+    chosen(judge, tmp_path, trials=1)
+    tables = policies.prior(30.0).tables
+    ranks = {
+        policy_of(c): sum(sum(other > t.scores[c] for other in t.scores.values()) for t in tables)
+        for c in tables[0].scores
+    }
+    assert ranks[judge.asked[0]] in sorted(ranks.values())[:3]
 
 
 def test_a_promise_that_is_kept_ends_the_search(tmp_path):

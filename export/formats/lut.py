@@ -1,0 +1,80 @@
+"""Look-up tables: one file of int8 tables, run by C compiled on this machine, or by numpy where no compiler is.
+
+Only networks of tables can be written so.  One channel of uint8 at a time; equal integers in every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from export.artifact import ExportSpec, Image, Prepared
+from export.errors import ExportError
+
+__all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "open", "operators", "read_card", "write"]
+
+SUFFIX = ".lut"
+RUNTIME = "numpy"
+RUNTIME_MODULE = "numpy"
+
+
+def write(spec: ExportSpec, path: Path) -> None:
+    """Write the tables that the module carries as ``tables``.
+
+    Raises:
+        ExportError: it carries none.
+    """
+    from export.lut import container
+    from export.lut.network import Network
+
+    tables = getattr(spec.module, "tables", None)
+    if not isinstance(tables, Network):
+        raise ExportError(f"lut: {spec.card.model} is no network of look-up tables; take another format")
+    container.write(tables, path, spec.card)
+
+
+class _LutSession:
+    """Tables and the engine that reads them."""
+
+    input_size: tuple[int, int] | None = None
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from export.lut import container
+        from export.lut.native import runner
+
+        self._enlarge = runner(container.read(path), threads)
+
+    def prepare(self, image: Image) -> Prepared:
+        planes = _planes(image)
+        return lambda: [self._enlarge(plane) for plane in planes]
+
+    def run(self, image: Image) -> Image:
+        out = np.stack([self._enlarge(plane) for plane in _planes(image)], -1)
+        return out.astype(np.float32) / np.float32(255)
+
+
+def _planes(image: Image) -> list[np.ndarray]:
+    levels = np.floor(np.clip(image, 0.0, 1.0) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    return [np.ascontiguousarray(levels[..., channel]) for channel in range(levels.shape[2])]
+
+
+def open(path: Path, threads: int) -> _LutSession:
+    """The tables, ready to be looked up."""
+    return _LutSession(path, threads)
+
+
+def read_card(path: Path) -> str | None:
+    """The card's text."""
+    from export.lut import container
+
+    return container.read_card(path)
+
+
+def operators(path: Path) -> Mapping[str, int]:
+    """Look-ups for each pixel, over all rotations."""
+    from export.lut import container
+
+    stages = container.read(path).stages
+    return {"LOOKUP": sum(len(stage.tables) * stage.rotations for stage in stages)}

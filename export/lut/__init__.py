@@ -1,0 +1,1 @@
+"""Networks that are look-up tables: what they are, their file, and what runs them."""

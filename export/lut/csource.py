@@ -1,0 +1,268 @@
+"""C99 source of a network of tables: one header and one file, no allocation, no dependency, row by row.
+
+The fixed part is runtime.c; here are written the tables, the constants, and for each stage the calls with all its
+numbers in place, which the compiler folds in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from export.errors import ExportError
+from export.lut.network import WHOLE, Network, Stage, Table, rotated
+from export.lut.numpy_engine import denominator
+
+__all__ = ["Source", "identifier", "source_of"]
+
+_INT16 = 32767
+_HEADER = """\
+/* {title}: x{scale} super-resolution of one 8-bit channel by look-up tables.  Written by edgepress; C99.
+ *
+ *   static unsigned char memory[...];                    at least {name}_memory(width) bytes
+ *   {name}_state s;
+ *   {name}_start(&s, memory, width, height);
+ *   for each input row: {name}_push(&s, row);  while ({name}_pull(&s, out, stride)) use the {scale} rows at `out`;
+ *
+ * or {name}_upscale for a whole image.  Nothing is allocated and nothing is kept outside of `memory` and `s`.
+ */
+#ifndef {guard}
+#define {guard}
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+#define {upper}_SCALE {scale}
+#define {upper}_HALO {halo}
+
+typedef struct {{
+    const int8_t *const *tables;
+    uint8_t *planes;
+    int32_t *rows;
+    int16_t *sums;
+    uint8_t *weights;
+    size_t pitch;
+    int width, height, first, last, pushed;
+    int next[{stages}];
+}} {name}_state;
+
+/* Bytes that images of a width need, whatever their height. */
+size_t {name}_memory(int width);
+
+/* Begin an image; 0, or -1 for a width or height below 1 or above 32768.  `memory` is aligned to 8 bytes. */
+int {name}_start({name}_state *s, void *memory, int width, int height);
+
+/* Begin the part of an image whose output comes from input rows first..last-1; returns the first input row to push,
+   which are all up to {upper}_HALO rows before and after the part. */
+int {name}_start_part({name}_state *s, void *memory, int width, int height, int first, int last);
+
+/* Give the next input row, width pixels. */
+void {name}_push({name}_state *s, const uint8_t *row);
+
+/* Take the next {upper}_SCALE output rows, of {upper}_SCALE * width pixels each; 0 where more input is needed first. */
+int {name}_pull({name}_state *s, uint8_t *out, size_t stride);
+
+/* The output of rows first..last-1 of an image that lies in memory; 0, or -1 as above.  Parts may run side by side,
+   each with memory of its own. */
+int {name}_part(const uint8_t *image, size_t stride, int width, int height, int first, int last, uint8_t *out,
+               size_t out_stride, void *memory{given});
+{whole}
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+_WHOLE = """
+/* A whole image; 0, or -1 as above. */
+int {name}_upscale(const uint8_t *image, size_t stride, int width, int height, uint8_t *out, size_t out_stride,
+                   void *memory);
+"""
+_WHOLE_CODE = """
+int {name}_upscale(const uint8_t *image, size_t stride, int width, int height, uint8_t *out, size_t out_stride,
+                   void *memory) {{
+    return {name}_part(image, stride, width, height, 0, height, out, out_stride, memory);
+}}
+"""
+_GIVEN = ", const int8_t *const *tables"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A header and a C file."""
+
+    name: str
+    header: str
+    code: str
+
+
+def identifier(name: str) -> str:
+    """A name as C takes it."""
+    plain = re.sub(r"\W+", "_", name).strip("_").lower()
+    return plain if plain and not plain[0].isdigit() else f"lut_{plain}".rstrip("_")
+
+
+def source_of(network: Network, tables: bool = True) -> Source:
+    """The source of a network.
+
+    Args:
+        network: with plain taps and whole tables.
+        tables: whether the entries are in the file; else NAME_part takes them, for hosts that hold them.
+
+    Raises:
+        ExportError: samplers or compressed tables, which this engine does not know yet.
+    """
+    for stage in network.stages:
+        if any(t.sampled or t.band for t in stage.tables):
+            raise ExportError(f"c: {network.name} has sampled taps or compressed tables, expected plain ones")
+        if denominator(stage) * 128 * len(stage.tables) > _INT16:
+            raise ExportError(f"c: sums of {network.name} pass 16 bits, expected fewer tables in a stage")
+    name = identifier(network.name)
+    words = {
+        "title": network.name,
+        "name": name,
+        "upper": name.upper(),
+        "guard": f"{name.upper()}_H",
+        "scale": network.scale,
+        "halo": network.halo,
+        "stages": len(network.stages),
+        "given": "" if tables else _GIVEN,
+        "whole": _WHOLE.format(name=name) if tables else "",
+    }
+    return Source(name, _HEADER.format(**words), "\n".join(_code(network, name, tables)))
+
+
+def _code(network: Network, name: str, tables: bool) -> Iterator[str]:
+    ring = 2 * network.halo + 1
+    planes = 1 + sum(stage.outputs for stage in network.stages[:-1])
+    outputs = max(stage.outputs * stage.rotations for stage in network.stages)
+    last = network.stages[-1]
+    whole = denominator(last) * last.divisor
+    quotient = _quotient(whole)
+    yield f'#include "{name}.h"\n\n#include <string.h>\n'
+    yield f"typedef {name}_state ep_state;"
+    yield f"enum {{ EP_RING = {ring}, EP_MARGIN = {max(network.halo, 1)}, EP_PLANES = {planes} }};"
+    yield f"enum {{ EP_REFLECT = {int(network.padding == 'reflect')} }};"
+    yield f"#define EP_SMALL_SUMS {int(quotient is not None and _fits(last))}"
+    yield f"#define EP_DIVIDE(x) {quotient or '(x)'}"
+    yield resources.files("export.lut").joinpath("runtime.c").read_text(encoding="utf-8")
+    yield from _tables(network, tables)
+    for number, stage in enumerate(network.stages):
+        yield from _stage(network, number, stage)
+    yield _machine(network, name, outputs, tables)
+
+
+def _fits(stage: Stage) -> bool:
+    """Whether the sum over all rotations fits 16 bits, half a divisor included."""
+    whole = denominator(stage)
+    return whole * (128 * len(stage.tables) * stage.rotations + stage.divisor) <= _INT16
+
+
+def _quotient(divisor: int) -> str | None:
+    """AVX2 for 16-bit x / divisor of 0 <= x < 2^15, if two steps do it."""
+    shift = (divisor & -divisor).bit_length() - 1
+    odd, most = divisor >> shift, _INT16 >> shift
+    shifted = f"_mm256_srli_epi16(x, {shift})"
+    if odd == 1:
+        return shifted.replace("x,", "(x),")
+    factor = -(-(1 << 16) // odd)
+    values = np.arange(most + 1)
+    if ((values * factor) >> 16 != values // odd).any():
+        return None
+    return f"_mm256_mulhi_epu16({shifted.replace('x,', '(x),')}, _mm256_set1_epi16((short){factor}))"
+
+
+def _tables(network: Network, inside: bool) -> Iterator[str]:
+    all_tables = [table for stage in network.stages for table in stage.tables]
+    if not inside:
+        yield "#define EP_TABLES NULL"
+        return
+    for number, table in enumerate(all_tables):
+        yield f"static const int8_t ep_table_{number}[{table.entries.size}] = {{"
+        flat = [str(value) for value in table.entries.reshape(-1).tolist()]
+        yield from (",".join(flat[k : k + 32]) + "," for k in range(0, len(flat), 32))
+        yield "};"
+    names = ", ".join(f"ep_table_{number}" for number in range(len(all_tables)))
+    yield f"static const int8_t *const ep_tables[{len(all_tables)}] = {{{names}}};"
+    yield "#define EP_TABLES ep_tables\n"
+
+
+def _stage(network: Network, number: int, stage: Stage) -> Iterator[str]:
+    """A function that computes one row of a stage."""
+    first = sum(len(s.tables) for s in network.stages[:number])
+    plane = 1 + sum(s.outputs for s in network.stages[:number])
+    yield f"static void ep_stage_{number}(ep_state *s, int y, uint8_t *out, size_t stride) {{"
+    yield "    const int width = s->width;"
+    yield f"    memset(s->sums, 0, sizeof(int16_t) * {stage.rotations * stage.outputs} * (size_t)width);"
+    for quarter in range(stage.rotations):
+        for place, table in enumerate(stage.tables):
+            yield from _lookup(table, first + place, quarter, stage)
+    whole = denominator(stage) * stage.divisor
+    shared = f"{stage.rotations}, {whole}, {stage.bias}, width, s->sums"
+    if number == len(network.stages) - 1:
+        yield f"    ep_blocks({stage.scale}, {shared}, out, stride);"
+    else:
+        yield "    (void)out; (void)stride;"
+        for output in range(stage.outputs):
+            yield f"    ep_planes({stage.outputs}, {shared}, {output}, ep_place(s, {plane + output}, y));"
+            yield f"    ep_margins(ep_place(s, {plane + output}, y), width, ep_mirrored(s, {_after(network, number)}));"
+    yield "}\n"
+
+
+def _after(network: Network, number: int) -> int:
+    """The reach of the stages that read a stage's planes."""
+    return max(stage.reach for stage in network.stages[number + 1 :])
+
+
+def _lookup(table: Table, number: int, quarter: int, stage: Stage) -> Iterator[str]:
+    """The two calls that add a table in one rotation."""
+    places = [(s.plane, *rotated(s.row, s.column, quarter)) for tap in table.taps for s in tap if s.weight == WHOLE]
+    pointers = [f"ep_row(s, {plane}, y + {row}, {stage.reach}) + {column}" for plane, row, column in places]
+    strides = [table.nodes ** (len(places) - 1 - k) for k in range(len(places))]
+    pad = 4 - len(places)
+    given = ", ".join([*pointers, *[pointers[0]] * pad, *map(str, strides), *["0"] * pad])
+    yield f"    ep_corners({len(places)}, {table.interval_bits}, {given}, width, s->rows, s->weights);"
+    yield f"    ep_gather({len(places) + 1}, {table.outputs}, s->tables[{number}], width, s->rows, s->weights,"
+    yield f"              s->sums + (ptrdiff_t){quarter} * {stage.outputs} * width);"
+
+
+def _machine(network: Network, name: str, outputs: int, tables: bool) -> str:
+    """Rows in, rows out: which row of which stage can be computed next."""
+    count = len(network.stages)
+    reaches = [stage.reach for stage in network.stages]
+    uses = [sorted({s.plane for t in stage.tables for s in t.sources}) for stage in network.stages]
+    maker = [-1, *[k for k, stage in enumerate(network.stages[:-1]) for _ in range(stage.outputs)]]
+    ready = []
+    for number in range(count):
+        needs = sorted({maker[plane] for plane in uses[number]})
+        rows = ["s->pushed" if need < 0 else f"s->next[{need}]" for need in needs]
+        test = " && ".join(f"need < {row}" for row in rows)
+        ready.append(f"        case {number}: need = ep_least(y + {reaches[number]}, s->height - 1); return {test};")
+    text = resources.files("export.lut").joinpath("machine.c").read_text(encoding="utf-8")
+    words = {
+        "NAME": name,
+        "STAGES": str(count),
+        "CORNERS": str(1 + max(len(t.taps) for stage in network.stages for t in stage.tables)),
+        "SUMS": str(outputs),
+        "FIRST_REACH": str(max(stage.reach for k, stage in enumerate(network.stages) if 0 in uses[k])),
+        "LATER": "{" + ", ".join(str(sum(reaches[k + 1 :])) for k in range(count)) + "}",
+        "READY": "\n".join(ready),
+        "HALO": str(network.halo),
+        "GIVEN": "" if tables else _GIVEN,
+        "TAKE": "" if tables else "    s.tables = tables;\n",
+        "WHOLE": _WHOLE_CODE.format(name=name) if tables else "",
+        "SCALE": str(network.scale),
+        "CALLS": "{" + ", ".join(f"ep_stage_{k}" for k in range(count)) + "}",
+    }
+    for key, value in words.items():
+        text = text.replace(f"@{key}@", value)
+    return text

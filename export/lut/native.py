@@ -1,0 +1,134 @@
+"""The C engine on this machine: compiled once for each kind of network, kept in a cache folder, run by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.lut.csource import source_of
+from export.lut.network import Network
+
+__all__ = ["Engine", "compiler", "engine_of", "runner"]
+
+_FLAGS = ("-O3", "-march=native"), ("-O3",)
+_SPARE = 64  # bytes behind a table, for loads of whole vectors
+_LEAST_ROWS = 16  # that are worth a thread
+
+
+class Engine:
+    """A network that runs in a compiled library."""
+
+    def __init__(self, network: Network, library: ctypes.CDLL) -> None:
+        self._scale = network.scale
+        tables = [table.entries for stage in network.stages for table in stage.tables]
+        self._tables = [np.concatenate([t.reshape(-1), np.zeros(_SPARE, np.int8)]) for t in tables]
+        self._pointers = (ctypes.c_void_p * len(self._tables))(*[t.ctypes.data for t in self._tables])
+        self._memory = library.net_memory
+        self._memory.restype = ctypes.c_size_t
+        self._memory.argtypes = [ctypes.c_int]
+        self._part = library.net_part
+        place, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+        self._part.argtypes = [place, size, *[number] * 4, place, size, place, place]
+
+    def enlarge(self, image: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]:
+        """One channel (H, W) to (scale*H, scale*W), in bands of rows side by side."""
+        image = np.ascontiguousarray(image)
+        height, width = image.shape
+        out = np.empty((height * self._scale, width * self._scale), np.uint8)
+        bands = max(1, min(threads, height // _LEAST_ROWS))
+        ends = [height * k // bands for k in range(bands + 1)]
+
+        def work(band: int) -> None:
+            memory = np.empty(int(self._memory(width)) // 8 + 1, np.int64)
+            first, last = ends[band], ends[band + 1]
+            begin = out.ctypes.data + first * self._scale * out.strides[0]
+            given = (image.ctypes.data, width, width, height, first, last, begin, out.strides[0], memory.ctypes.data)
+            if self._part(*given, self._pointers) != 0:
+                raise ExportError(f"tables: an image of {width}x{height} pixels, expected sides of 1 to 32768")
+
+        if bands == 1:
+            work(0)
+        else:
+            with ThreadPoolExecutor(bands) as pool:
+                list(pool.map(work, range(bands)))
+        return out
+
+
+def compiler() -> str | None:
+    """A C compiler of this machine: $CC, cc, gcc or clang."""
+    names = [name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name]
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def engine_of(network: Network) -> Engine | None:
+    """The compiled engine, from the cache where it is there; None where no compiler is.
+
+    Raises:
+        ExportError: a network that the C engine does not know, or that the compiler refuses.
+    """
+    command = compiler()
+    if command is None:
+        return None
+    source = source_of(replace(network, name="net"), tables=False)
+    key = hashlib.sha256("\0".join([source.header, source.code, command, _processor()]).encode()).hexdigest()[:24]
+    path = _cache() / f"{key}.so"
+    if not path.is_file():
+        _compile(command, source.header, source.code, path)
+    return Engine(network, ctypes.CDLL(str(path)))
+
+
+def _processor() -> str:
+    """What native code was made for: a cache may move to another machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), os.uname().machine)
+
+
+def _cache() -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepress" / "lut"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        root = Path(tempfile.gettempdir()) / f"edgepress-lut-{os.getuid()}"
+        root.mkdir(mode=0o700, exist_ok=True)
+    return root
+
+
+def _compile(command: str, header: str, code: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        (Path(scratch) / "net.h").write_text(header, encoding="utf-8")
+        (Path(scratch) / "net.c").write_text(code, encoding="utf-8")
+        said = ""
+        for flags in _FLAGS:
+            arguments = [command, "-std=c99", *flags, "-shared", "-fPIC", "net.c", "-o", "net.so"]
+            done = subprocess.run(arguments, cwd=scratch, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                (Path(scratch) / "net.so").replace(path)
+                return
+            said = done.stderr.strip()
+        raise ExportError(f"{command} refuses the engine of a network of tables: {said[:300]}")
+
+
+def runner(network: Network, threads: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """The fastest engine that this machine has for a network, on one channel."""
+    from export.lut.numpy_engine import enlarge
+
+    try:
+        engine = engine_of(network)
+    except ExportError:
+        engine = None
+    if engine is None:
+        return lambda image: enlarge(network, image)
+    return lambda image: engine.enlarge(image, threads)

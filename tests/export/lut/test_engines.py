@@ -1,0 +1,163 @@
+"""All engines give the bytes of the slow reference: plain tables, samplers, diagonal bands; any image, any thread."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from export.errors import ExportError
+from export.lut import native, numpy_engine
+from export.lut.csource import identifier, source_of
+from export.lut.network import PATTERNS, Band, Network, Source, Stage, Table, Tap, plain_taps, rows_of
+
+SIZES = [(1, 1), (1, 6), (5, 1), (3, 3), (2, 9), (7, 5)]
+MAIN = r"""
+#include "net.h"
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) {
+    int width, height;
+    if (scanf("%d %d", &width, &height) != 2) return 2;
+    net_state s;
+    unsigned char *row = malloc((size_t)width), *out = malloc((size_t)width * NET_SCALE * NET_SCALE);
+    void *memory = malloc(net_memory(width));
+    if (net_start(&s, memory, width, height) < 0) return 3;
+    for (int y = 0; y < height; ++y) {
+        for (int x = 0; x < width; ++x) { int v; if (scanf("%d", &v) != 1) return 4; row[x] = (unsigned char)v; }
+        net_push(&s, row);
+        while (net_pull(&s, out, (size_t)width * NET_SCALE))
+            for (int k = 0; k < width * NET_SCALE * NET_SCALE; ++k) printf("%d ", out[k]);
+    }
+    free(row); free(out); free(memory);
+    return 0;
+}
+"""
+needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
+
+
+def table(taps: tuple[Tap, ...], outputs: int, bits: int = 4, band: Band | None = None, seed: int = 0) -> Table:
+    rows = rows_of(len(taps), bits, band)
+    entries = np.random.default_rng(seed).integers(-128, 128, (rows, outputs), dtype=np.int8)
+    return Table(taps, entries, bits, band)
+
+
+def one(pattern: str, scale: int = 2, bits: int = 5, padding: str = "replicate") -> Network:
+    return Network("one", (Stage((table(plain_taps(pattern), scale**2, bits),), 1, scale=scale),), padding)  # type: ignore[arg-type]
+
+
+def two_stages(scale: int = 4, outputs: int = 1) -> Network:
+    first = tuple(table(plain_taps(p), outputs, 6, seed=k) for k, p in enumerate("SDY"))
+    last = tuple(table(plain_taps(p, outputs), scale**2, 6, seed=k + 3) for k, p in enumerate("SDY"))
+    return Network("two", (Stage(first, 12, 127), Stage(last, 3, scale=scale)))
+
+
+def channels() -> Network:
+    """As SPF-LUT's: two planes, mixed by a table over planes at one place, then enlarged."""
+    first = Stage((table(plain_taps("S"), 2, 6),), 4, 127)
+    mixed: tuple[Tap, ...] = ((Source(1, 0, 0),), (Source(2, 0, 0),))
+    second = Stage((table(mixed, 1, 5, seed=1),), 1, 127, rotations=1)
+    return Network("planes", (first, second, Stage((table(plain_taps("Y", 3), 4, 6, seed=2),), 1, scale=2)))
+
+
+def sampled() -> Network:
+    """As AutoLUT's: taps that are means of pixels, the second stage's of two planes."""
+    means = tuple((Source(0, 0, k, 100), Source(0, 1, 0, 156 - k), Source(0, 2, 2, k)) for k in range(4))
+    mixed = tuple((Source(0, 0, k, 31), Source(1, k, 1, 225)) for k in range(4))
+    stages = (Stage((table(means, 1, 6),), 4, 127), Stage((table(mixed, 4, 6, seed=1),), 1, scale=2))
+    return Network("sampled", stages)
+
+
+def banded() -> Network:
+    return Network("banded", (Stage((table(plain_taps("S"), 4, 5, Band(2, 6)),), 1, scale=2),))
+
+
+PLAIN: dict[str, Callable[[], Network]] = {
+    **{f"pattern {p}": lambda p=p: one(p, bits=6) for p in PATTERNS},  # type: ignore[misc]
+    "x4": lambda: one("S", 4, 4),
+    "x3 mirrored": lambda: one("D", 3, 6, "reflect"),
+    "x1": lambda: one("1x3", 1, 5),
+    "coarsest": lambda: one("S", 2, 7),
+    "finest": lambda: one("1x2", 2, 3),
+    "two stages": two_stages,
+    "two stages x2": lambda: two_stages(2),
+    "planes": channels,
+}
+ALL = PLAIN | {"sampled": sampled, "banded": banded}
+
+
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Noise, and a part where neighbours are alike, as in pictures."""
+    random = np.random.default_rng(seed)
+    noise = random.integers(0, 256, (height, width))
+    smooth = np.clip(np.cumsum(random.integers(-9, 10, (height, width)), 1) + 128, 0, 255)
+    return np.where(np.arange(width) % 4 < 3, smooth, noise).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (4, 6)])
+def test_numpy_is_the_slow_reference(name: str, size: tuple[int, int], reference: Callable[[str], ModuleType]) -> None:
+    network = ALL[name]()
+    wanted = reference("slow_lut").enlarge(network, image(*size))
+    np.testing.assert_array_equal(numpy_engine.enlarge(network, image(*size)), wanted)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", PLAIN)
+def test_compiled_code_is_numpy(name: str) -> None:
+    network = PLAIN[name]()
+    engine = native.engine_of(network)
+    assert engine is not None
+    for number, size in enumerate([*SIZES, (70, 37)]):
+        pixels = image(*size, seed=number)
+        wanted = numpy_engine.enlarge(network, pixels)
+        for threads in (1, 2, 4):
+            np.testing.assert_array_equal(engine.enlarge(pixels, threads), wanted)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["x4", "two stages", "x3 mirrored", "planes"])
+def test_exported_source_runs_row_by_row_without_a_warning_or_a_stray_access(name: str, tmp_path: Path) -> None:
+    network = PLAIN[name]()
+    source = source_of(Network("net", network.stages, network.padding))
+    (tmp_path / "net.h").write_text(source.header)
+    (tmp_path / "net.c").write_text(source.code)
+    (tmp_path / "main.c").write_text(MAIN)
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+    command = [native.compiler() or "", *flags, "net.c", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    for number, size in enumerate(SIZES):
+        pixels = image(*size, seed=number)
+        text = f"{size[1]} {size[0]} " + " ".join(map(str, pixels.reshape(-1)))
+        done = subprocess.run(["./main"], cwd=tmp_path, input=text, capture_output=True, text=True, check=True)
+        found = np.array(done.stdout.split(), np.uint8)
+        np.testing.assert_array_equal(found, numpy_engine.enlarge(network, pixels).reshape(-1))
+
+
+def test_without_a_compiler_numpy_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    network = two_stages()
+    assert native.engine_of(network) is None
+    np.testing.assert_array_equal(native.runner(network, 2)(image(9, 9)), numpy_engine.enlarge(network, image(9, 9)))
+
+
+@pytest.mark.parametrize("make", [sampled, banded])
+def test_what_c_does_not_know_is_named_and_left_to_numpy(make: Callable[[], Network]) -> None:
+    with pytest.raises(ExportError, match="sampled taps or compressed tables"):
+        source_of(make())
+    assert native.runner(make(), 1)(image(4, 4)).shape == (8, 8)
+
+
+def test_identifiers() -> None:
+    assert [identifier(n) for n in ("MuLUT x4", "4x", "--", "a.b")] == ["mulut_x4", "lut_4x", "lut", "a_b"]
+
+
+def test_a_table_by_hand() -> None:
+    """1x2 taps, two nodes a side at 0 and 128 and 256: halfway along one tap, a quarter along the other."""
+    entries = np.zeros((9, 1), np.int8)
+    entries[[0, 3, 4]] = [[10], [50], [90]]
+    network = Network("hand", (Stage((Table(plain_taps("1x2"), entries, 7),), 1, rotations=1),))
+    # value(64, 32) = (1 - 64/128) * 10 + (64 - 32)/128 * 50 + 32/128 * 90 = 5 + 12.5 + 22.5
+    assert numpy_engine.enlarge(network, np.array([[64, 32]], np.uint8))[0, 0] == 40
