@@ -28,7 +28,7 @@ from export.policy import QuantPolicy
 from export.torch_session import TorchSession
 
 WEIGHTS = record.RESULTS / "weights"
-TRIALS = 24
+TRIALS = 8
 SIZE = (32, 32)
 W4 = QuantPolicy(weight_bits=4, calibration_crops=256, clipping="mse", rounding="gptq", correction="bias")
 FIXED: Mapping[str, QuantPolicy] = {

@@ -2,7 +2,7 @@
 
 Every file is calibrated on T91 and half of BSDS200 and scored through its own runtime on Set5, Set14 and B100.
 Needs `pip install nncf`.  Writes results/int8.json after every network; rows that are there are not measured again.
-Times are of one call, all its files in turn.  Training costs about five minutes a file on two quiet cores.
+Training costs about five minutes a file on two quiet cores; benchmarks/int8_latency.py times the files.
 Usage: python benchmarks/int8.py [--recipes int8,int8-tuned,int8-trained] [NETWORK...]
 """
 
@@ -28,7 +28,7 @@ from compress.network import Network
 from compress.options import Options
 from compress.registry import TASKS
 from compress.task import Task
-from export import formats, timing
+from export import formats
 from export.artifact import ExportSpec, Session
 from export.receptive_field import Reach
 from export.torch_session import TorchSession
@@ -70,18 +70,13 @@ def measure(title: str, data: Path, scratch: Path, recipes: Sequence[str], rows:
     if "torch float32" not in rows:
         rows["torch float32"] = scores(TorchSession(network.module))
         print(title, rows, flush=True)
-    files: dict[str, Path] = {}
-    for name, make in _ways(network, tasks["Set5"], reach, options, scratch, recipes).items():
+    for name, make in ways(network, tasks["Set5"], reach, options, scratch, recipes).items():
         if name not in rows or "failed" in rows[name]:
-            rows[name] = found = _row(make, scores)
-            if "file" in found:
-                files[name] = Path(str(found.pop("file")))
-            print(title, name, found, flush=True)
-    if files:
-        _time(files, rows)
+            rows[name] = _row(make, scores)
+            print(title, name, rows[name], flush=True)
 
 
-def _ways(
+def ways(
     network: Network, task: Task, reach: Reach, options: Options, scratch: Path, recipes: Sequence[str]
 ) -> dict[str, Callable[[], Path]]:
     """What writes each file."""
@@ -110,7 +105,7 @@ def _row(make: Callable[[], Path], scores: Callable[[Session], dict[str, float]]
         return {"failed": str(error)[:300]}
     seconds = time.monotonic() - start
     total = sum(p.stat().st_size for p in path.parent.glob(path.stem + ".*"))
-    return {**scores(formats.open_file(path, 2)), "seconds": round(seconds, 1), "bytes": total, "file": str(path)}
+    return {**scores(formats.open_file(path, 2)), "seconds": round(seconds, 1), "bytes": total}
 
 
 def _nncf() -> dict[str, Mapping[str, object]]:
@@ -140,11 +135,6 @@ def _by_nncf(plain: object, inputs: list[np.ndarray], settings: Mapping[str, obj
     quantized = nncf.quantize(model, nncf.Dataset(feed), subset_size=len(feed), **settings)
     openvino.save_model(quantized, str(folder / "nncf.xml"), compress_to_fp16=False)
     return folder / "nncf.xml"
-
-
-def _time(files: Mapping[str, Path], rows: Rows) -> None:
-    for name, latency in zip(files, timing.measure(list(files.values()), SIZE, 3, min(2, timing.cores())), strict=True):
-        rows[name]["ms"] = round(latency.median_ms, 2)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +17,12 @@ import pydantic
 from record import REPO, RESULTS
 
 from compress.coverage import Row
+from compress.policies import in_words
 from compress.report.coverage import markdown
 
-PAGES = ("README.md", "docs/int8.md", "docs/models.md", "docs/coverage.md", "docs/search.md")
+_SETS = ("Set5", "Set14", "B100")
+_MADE = {"bytes": 1024, "seconds": 1}
+PAGES = ("README.md", "docs/int8.md", "docs/models.md", "docs/coverage.md", "docs/search.md", "docs/lut.md")
 
 
 def _load(name: str) -> Any:
@@ -61,6 +65,75 @@ def openvino_route() -> str:
     return _grid(["route", "PSNR-Y dB", "seconds"], rows)
 
 
+def int8_scores() -> str:
+    """Every way to int8 of the four official networks."""
+    rows = []
+    for title, ways in _load("int8").items():
+        plain = ways["torch float32"]
+        for place, (name, found) in enumerate(ways.items()):
+            first = "" if place else title
+            if "failed" in found:
+                rows.append([first, name, found["failed"].splitlines()[0][:80], *[""] * 4])
+                continue
+            scores = [f"{found[s]:.2f}" + (f" (-{plain[s] - found[s]:.2f})" if place else "") for s in _SETS]
+            made = [f"{found[k] / by:.0f}" for k, by in _MADE.items()] if place else [""] * 2
+            rows.append([first, name, *scores, *made])
+    return _grid(["x4", "file", *_SETS, "KiB", "seconds to make"], rows)
+
+
+def int8_headline() -> str:
+    """What the TFLite file loses, by recipe."""
+    rows = []
+    for title, ways in _load("int8").items():
+        plain, row = ways["torch float32"], [title]
+        row.append(" / ".join(f"{plain[s]:.2f}" for s in _SETS))
+        for steps in ("int8", "int8-tuned", "int8-trained"):
+            found = ways.get(f"tflite {steps}", {})
+            row.append(" / ".join(f"{plain[s] - found[s]:.2f}" for s in _SETS) if "Set5" in found else "")
+        rows.append(row)
+    return _grid(["x4", "float32 Set5 / Set14 / B100", "`int8` (stock) loses", "`int8-tuned`", "`int8-trained`"], rows)
+
+
+def int8_latency() -> str:
+    """What the rewrites cost in time."""
+    rows = []
+    for title, files in _load("int8_latency").items():
+        for place, kind in enumerate(("tflite", "onnx", "openvino")):
+            stock, ours = files[f"{kind} int8"], files[f"{kind} int8-tuned"]
+            shown = [f"{t['ms']:.1f} ({t['p10']:.1f}-{t['p90']:.1f})" for t in (stock, ours)]
+            rows.append(["" if place else title, kind, *shown, f"{ours['ms'] / stock['ms']:.2f}"])
+    return _grid(["x4, 320x180", "ms (p10-p90)", "`int8`", "`int8-tuned`", "ratio"], rows)
+
+
+def int8_steps() -> str:
+    """What each remedy gives on calibration images held out."""
+    found = _load("int8_steps")
+    plain, rows = found["float32"], []
+    for name, score in found["steps"].items():
+        rows.append([name, f"{score:.2f}", f"{plain - score:.2f}"])
+    return _grid([f"float32: {plain:.2f} dB", "PSNR-Y dB", "lost"], rows)
+
+
+def lut_engine() -> str:
+    """Published tables in our engine."""
+    rows = []
+    for title, found in _load("lut_engine").items():
+        scores = [f"{found['psnr'][name]:.2f}" for name in _SETS]
+        times = [f"{found[k]:.1f}" for k in ("ms, one core", "ms, two cores", "ms, numpy")]
+        rest = [f"{found['ns a pixel']:.1f}", f"{found['rows read a pixel']:.1f}", f"{found['table_bytes'] / 1024:.0f}"]
+        rows.append([title, *scores, *times, *rest])
+    times = ["ms, one core", "two cores", "numpy"]
+    return _grid(["tables", *_SETS, *times, "ns a pixel", "rows read a pixel", "KiB"], rows)
+
+
+def few_bits() -> str:
+    """Classifiers in 8 and in 4 bits."""
+    found = _load("few_bits")
+    ways = [k for k in next(iter(found.values())) if k.startswith(("float32", "W8", "W4"))]
+    rows = [[title, *(f"{numbers[way]:.2f}" for way in ways)] for title, numbers in found.items()]
+    return _grid(["top-1 %", *ways], rows)
+
+
 def official_weights() -> str:
     """Measured beside published scores."""
     rows = []
@@ -88,8 +161,18 @@ def coverage_headline() -> str:
 
 
 def search_replay() -> str:
-    """Trials and regret of every sampler, in the mean over six models."""
-    arms = _load("quantune_replay")["arms"]
+    """Trials and regret of every sampler on Quantune's table."""
+    return _replay("quantune_replay")
+
+
+def policy_replay() -> str:
+    """The same on our own."""
+    return _replay("policy_replay")
+
+
+def _replay(name: str) -> str:
+    """Trials and regret of every sampler, in the mean over the models."""
+    arms = _load(name)["arms"]
     columns = [c for c in next(iter(arms.values())) if c not in ("seeds", "seconds")]
     rows = []
     for title, found in arms.items():
@@ -102,11 +185,45 @@ def search_replay() -> str:
 
 
 def search_models() -> str:
-    """Trials to the optimum, model by model."""
-    arms = _load("quantune_replay")["arms"]
-    models = list(next(iter(arms.values()))["trials to within 0"]["models"])
-    rows = [[t, *(f"{a['trials to within 0']['models'][m]:.1f}" for m in models)] for t, a in arms.items()]
+    """Trials to the optimum of Quantune's table, model by model."""
+    return _by_model("quantune_replay", "trials to within 0")
+
+
+def policy_models() -> str:
+    """Trials to within 0.1 point of the optimum of our own table, network by network."""
+    return _by_model("policy_replay", "trials to within 0.1")
+
+
+def _by_model(name: str, column: str) -> str:
+    arms = _load(name)["arms"]
+    models = list(next(iter(arms.values()))[column]["models"])
+    rows = [[t, *(f"{a[column]['models'][m]:.1f}" for m in models)] for t, a in arms.items()]
     return _grid(["sampler", *models], rows)
+
+
+def policy_losses() -> str:
+    """What policies cost each network: on the images of the choice, and on those of the report."""
+    found = _load("policy_table")
+    names, rows = found["knobs"], []
+    for title, numbers in found["networks"].items():
+        plain, digits = numbers["float"], 1 if numbers["unit"] == "%" else 2
+        losses = {
+            tuple(p): plain - s for p, s in zip(found["policies"], numbers["scores"], strict=True) if s is not None
+        }
+        stock = losses[("min-max", "nearest", False, 64, 0)]
+        shown = [stock, min(losses.values()), statistics.median(losses.values()), max(losses.values())]
+        report = numbers["report"]
+        after = [report["float"] - report[k] for k in ("stock", "best", "int8-tuned")]
+        rows.append(
+            [
+                f"{title}, {plain:.{digits}f} {numbers['unit']}",
+                *(f"{loss:.{digits}f}" for loss in shown),
+                in_words({name: numbers["best"][name] for name in names}),
+                *(f"{loss:.{digits}f}" for loss in after),
+            ]
+        )
+    header = ["network, float", "stock", "best", "median", "worst", "the best policy"]
+    return _grid([*header, "report: stock", "that policy", "`int8-tuned`"], rows)
 
 
 def search_layered() -> str:
@@ -137,8 +254,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "coverage_headline": coverage_headline,
     "search_replay": search_replay,
     "search_models": search_models,
+    "int8_scores": int8_scores,
+    "int8_headline": int8_headline,
+    "int8_steps": int8_steps,
+    "int8_latency": int8_latency,
+    "few_bits": few_bits,
+    "lut_engine": lut_engine,
     "search_layered": search_layered,
     "search_predictors": search_predictors,
+    "policy_losses": policy_losses,
+    "policy_replay": policy_replay,
+    "policy_models": policy_models,
 }
 
 
