@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["HELP", "add_arguments", "execute"]
 
-HELP = "networks of look-up tables: import published ones"
+HELP = "networks of look-up tables: import published ones, write them as C"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +20,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--pattern", metavar="NAME", help="of a single table; default: by its size")
     load.add_argument("--name", metavar="NAME", help="of the network; default: the file's")
     load.add_argument("--out", metavar="FILE", type=Path, help="default: NAME.lut here")
+    load.set_defaults(act=_load)
+    source = actions.add_parser("source", help="write a network of tables as C99 with a Makefile and an example")
+    source.add_argument("files", metavar="FILE", type=Path, nargs=1, help="a .lut file")
+    source.add_argument("--name", metavar="NAME", help="of the functions; default: the network's")
+    source.add_argument("--out", metavar="DIR", type=Path, required=True, help="takes the files")
+    source.set_defaults(act=_source, json=False)
     load.add_argument("--json", action="store_true", help="print the result as JSON on stdout, nothing else")
 
 
 def execute(args: argparse.Namespace) -> int:
+    """Do what the action says."""
+    done: int = args.act(args)
+    return done
+
+
+def _source(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from export.lut import container, csource
+
+    network = container.read(args.files[0])
+    files = csource.write(network if args.name is None else replace(network, name=args.name), args.out)
+    sys.stdout.write(f"{files[1]}: {files[1].stat().st_size / 1024:.0f} KiB; make -C {args.out}\n")
+    return 0
+
+
+def _load(args: argparse.Namespace) -> int:
     """Write the file and print what it is."""
     from compress import published_tables
     from compress.errors import UsageError

@@ -10,14 +10,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
 from export.errors import ExportError
+from export.files import atomic_write
 from export.lut.network import WHOLE, Network, Stage, Table, rotated
 from export.lut.numpy_engine import denominator
 
-__all__ = ["Source", "identifier", "source_of"]
+__all__ = ["Source", "identifier", "source_of", "write"]
 
 _INT16 = 32767
 _HEADER = """\
@@ -94,6 +96,22 @@ int {name}_upscale(const uint8_t *image, size_t stride, int width, int height, u
 }}
 """
 _GIVEN = ", const int8_t *const *tables"
+_MAKE = """\
+# make CC=clang, make CC=aarch64-linux-gnu-gcc CFLAGS='-O3 -mcpu=cortex-a76', ...
+# Android NDK or any CMake project: add_library({name} STATIC {name}.c) and target_include_directories({name} PUBLIC .)
+CFLAGS ?= -O3
+
+{name}: {name}.o {name}_example.o
+\t$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
+
+%.o: %.c {name}.h
+\t$(CC) -std=c99 -Wall -Wextra -Werror $(CFLAGS) -c $< -o $@
+
+clean:
+\trm -f {name} *.o
+
+.PHONY: clean
+"""
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,27 @@ def source_of(network: Network, tables: bool = True) -> Source:
         "whole": _WHOLE.format(name=name) if tables else "",
     }
     return Source(name, _HEADER.format(**words), "\n".join(_code(network, name, tables)))
+
+
+def write(network: Network, folder: Path) -> list[Path]:
+    """Write header, source, an example that enlarges a PGM picture, and a Makefile.
+
+    Raises:
+        ExportError: as :func:`source_of`.
+    """
+    source = source_of(network)
+    name = source.name
+    example = resources.files("export.lut").joinpath("example.c").read_text(encoding="utf-8")
+    files = {
+        f"{name}.h": source.header,
+        f"{name}.c": source.code,
+        f"{name}_example.c": example.replace("@NAME@", name).replace("@UPPER@", name.upper()),
+        "Makefile": _MAKE.format(name=name),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        atomic_write(folder / file, text)
+    return [folder / file for file in files]
 
 
 def _code(network: Network, name: str, tables: bool) -> Iterator[str]:

@@ -75,6 +75,9 @@ def test_the_command_writes_a_file_that_can_be_scored(tmp_path: Path, photos_fol
     assert main(["lut", "import", *map(str, mulut(tmp_path)), "--out", str(out)]) == 0
     assert "m.lut: x4, 21 KiB of tables, 16 look-ups" in capsys.readouterr().out
     assert main(["validate", str(out), "--data", str(photos_folder()), "--quiet"]) == 0
+    assert main(["lut", "source", str(out), "--name", "Mine", "--out", str(tmp_path / "c")]) == 0
+    assert {p.name for p in (tmp_path / "c").iterdir()} == {"mine.c", "mine.h", "mine_example.c", "Makefile"}
+    assert main(["lut", "source", str(tmp_path / "none.lut"), "--out", str(tmp_path / "c")]) == 2
     assert main(["lut", "import", str(tmp_path / "none.npy"), "--out", str(out)]) == 2
     assert main(["lut", "import", *map(str, mulut(tmp_path)), "--out", str(tmp_path / "m.bin")]) == 2
     assert container.read(out).scale == 4

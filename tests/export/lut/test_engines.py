@@ -1,5 +1,6 @@
 """All engines give the bytes of the slow reference: plain tables, samplers, diagonal bands; any image, any thread."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError
-from export.lut import native, numpy_engine
+from export.lut import csource, native, numpy_engine
 from export.lut.csource import identifier, source_of
 from export.lut.network import PATTERNS, Band, Network, Source, Stage, Table, Tap, plain_taps, rows_of
 
@@ -161,3 +162,25 @@ def test_a_table_by_hand() -> None:
     network = Network("hand", (Stage((Table(plain_taps("1x2"), entries, 7),), 1, rotations=1),))
     # value(64, 32) = (1 - 64/128) * 10 + (64 - 32)/128 * 50 + 32/128 * 90 = 5 + 12.5 + 22.5
     assert numpy_engine.enlarge(network, np.array([[64, 32]], np.uint8))[0, 0] == 40
+
+
+COMPILERS = ["gcc", "clang", "aarch64-linux-gnu-gcc"]
+
+
+@pytest.mark.parametrize("command", COMPILERS)
+def test_the_makefile_builds_a_program_that_enlarges_pictures(command: str, tmp_path: Path) -> None:
+    if shutil.which(command) is None or shutil.which("make") is None:
+        pytest.skip(f"no {command} or make here")
+    emulator = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"] if command.startswith("aarch64") else []
+    if emulator and shutil.which(emulator[0]) is None:
+        pytest.skip("no qemu-aarch64 here")
+    network = two_stages()
+    csource.write(network, tmp_path)
+    subprocess.run(["make", "-C", str(tmp_path), f"CC={command}"], check=True, capture_output=True)
+    pixels = image(21, 34)
+    picture = b"P5\n34 21\n255\n" + pixels.tobytes()
+    program = [*emulator, str(tmp_path / "two")]
+    done = subprocess.run(program, input=picture, capture_output=True, check=True)
+    assert done.stdout == b"P5\n136 84\n255\n" + numpy_engine.enlarge(network, pixels).tobytes()
+    assert subprocess.run(program, input=picture[:-1], capture_output=True, check=False).returncode == 4
+    assert subprocess.run(program, input=b"P6\n3 3", capture_output=True, check=False).returncode == 2
