@@ -44,7 +44,7 @@ def main() -> None:
                 for kind in ("tflite", "onnx", "openvino"):
                     out = Path(scratch) / steps / kind
                     files[f"{kind} {steps}"] = pipeline.write_one(spec, kind, out).path(out)
-            found = timing.measure(list(files.values()), SIZE, REPEATS, min(2, timing.cores()))
+            found = timing.measure(list(files.values()), SIZE, network.channels, min(2, timing.cores()), REPEATS)
         numbers[title] = {
             name: {"ms": round(t.median_ms, 2), "p10": round(t.p10_ms, 2), "p90": round(t.p90_ms, 2)}
             for name, t in zip(files, found, strict=True)
