@@ -22,7 +22,15 @@ from compress.report.coverage import markdown
 
 _SETS = ("Set5", "Set14", "B100")
 _MADE = {"bytes": 1024, "seconds": 1}
-PAGES = ("README.md", "docs/int8.md", "docs/models.md", "docs/coverage.md", "docs/search.md", "docs/lut.md")
+PAGES = (
+    "README.md",
+    "docs/int8.md",
+    "docs/models.md",
+    "docs/coverage.md",
+    "docs/search.md",
+    "docs/lut.md",
+    "docs/run.md",
+)
 
 
 def _load(name: str) -> Any:
@@ -124,6 +132,12 @@ def lut_engine() -> str:
         rows.append([title, *scores, *times, *rest])
     times = ["ms, one core", "two cores", "numpy"]
     return _grid(["tables", *_SETS, *times, "ns a pixel", "rows read a pixel", "KiB"], rows)
+
+
+def budget() -> str:
+    """Seconds that searches took."""
+    rows = [[n, f"{v['seconds']:.1f}", f"{v['over %']:+.1f} %", str(v["trials"])] for n, v in _load("budget").items()]
+    return _grid(["format, budget", "seconds", "over", "policies tried"], rows)
 
 
 def few_bits() -> str:
@@ -259,6 +273,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "int8_steps": int8_steps,
     "int8_latency": int8_latency,
     "few_bits": few_bits,
+    "budget": budget,
     "lut_engine": lut_engine,
     "search_layered": search_layered,
     "search_predictors": search_predictors,

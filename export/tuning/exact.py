@@ -64,8 +64,7 @@ def share_grids(graph: Graph) -> None:
             here = graph.grids.get(name)
             if here is None or here.fixed or here.scale.numel() > 1 or (here.low, here.high) != (there.low, there.high):
                 continue
-            alike = _ALIKE <= float(here.scale / there.scale) <= 1 / _ALIKE
-            if alike or len(graph.consumers(name)) == 1:
+            if len(graph.consumers(name)) == 1 or _alike(here.scale, there.scale):
                 graph.grids[name] = there
 
 
@@ -107,6 +106,10 @@ def _exact_constant(graph: Graph, op: Op, there: Grid) -> None:
             _tie(graph, op, here, there, 1.0, value * _SHIFTED[op.kind])
 
 
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return _ALIKE <= float(one / other) <= 1 / _ALIKE
+
+
 def _whole_steps(grid: Grid, values: Tensor) -> None:
     """Put a constant on a grid that holds all its values, if they are multiples of the smallest."""
     unit = float(values.abs()[values != 0].min()) if bool((values != 0).any()) else 0.0
@@ -121,6 +124,9 @@ def _tie(graph: Graph, op: Op, here: Grid, there: Grid, factor: float, shift: fl
     """real_out = factor * real_in + shift on equal integers; the shift must be whole steps."""
     shared = sum(g is there for g in graph.grids.values()) > 1
     if shared and not here.fixed and sum(g is here for g in graph.grids.values()) == 1:
+        source = next(name for name, grid in graph.grids.items() if grid is here)
+        if len(graph.consumers(source)) > 1 and not _alike(there.scale / factor, here.scale):
+            return  # others read it too, and would lose by it
         steps = round(shift / float(there.scale))
         here.scale, here.zero = there.scale / factor, there.zero + steps
         here.follows, here.factor = there, 1.0 / factor

@@ -291,6 +291,20 @@ def test_a_concatenation_shares_its_grid_with_what_it_alone_reads_or_what_lies_n
     assert torch.equal(graph.snap("y", graph.snap("gate", gates) - 0.5), graph.snap("gate", gates) - 0.5)
 
 
+@pytest.mark.parametrize(("scale", "takes"), [(0.1, False), (0.28, True)])
+def test_what_others_read_too_keeps_its_finer_grid(scale: float, takes: bool) -> None:
+    ops = [
+        Op("NEG", ("x",), "a", torch.neg),
+        Op("QUANTIZE", ("a",), "b", lambda x: x),
+        Op("CONCATENATION", ("b", "b"), "joined", lambda a, b: torch.cat([a, b], -1)),
+        Op("ADD", ("a", "joined"), "y", torch.add),
+    ]
+    shared = grid(0.3)
+    graph = Graph("x", "y", ops, {}, {"x": grid(0.1), "a": grid(scale), "b": shared, "joined": shared, "y": grid(0.1)})
+    exact_constants(graph)
+    assert (graph.grids["a"].follows is shared) == takes
+
+
 def test_what_is_only_put_on_another_grid_takes_that_one_at_once() -> None:
     graph = Graph(
         "x",
