@@ -89,8 +89,13 @@ def policy_of(candidate: Mapping[str, Any], base: QuantPolicy | None = None) -> 
     return replace(base or QuantPolicy(), **values)
 
 
-def prior(reference: float) -> Prior:
-    """What was measured on other networks (``benchmarks/policy_table.py``), in the unit of the score."""
+def prior(reference: float, unit: str | None = None) -> Prior:
+    """What was measured on other networks (``benchmarks/policy_table.py``), in the unit of the score.
+
+    Args:
+        reference: the float network's score.
+        unit: of the scores; networks of another unit are left out, which measures better (docs/search.md). None: all.
+    """
     from search.history import Prior, Table
     from search.space import Candidate
 
@@ -103,6 +108,7 @@ def prior(reference: float) -> Prior:
             reference=network["float"],
         )
         for network in stored["networks"]
+        if unit in (None, network["unit"])
     ]
     return Prior(tuple(tables), reference=reference)
 
@@ -195,7 +201,7 @@ def choose(
 
     with studies.told(), studies.in_time(options.budget_seconds):
         reference = judge.float_score()
-        plan = Plan(space(), name=f"policy-{format}", prior=prior(reference), seed=options.seed)
+        plan = Plan(space(), name=f"policy-{format}", prior=prior(reference, judge.task.unit), seed=options.seed)
         budget = Budget(options.trials, enough=enough)
         outcome = studies.run(plan, evaluate, budget, judge.deadline, folder, on_trial=on_trial)
     best = outcome.best

@@ -116,7 +116,7 @@ def begin(question: Question, place: Place, budget: Budget, reporter: Reporter) 
             name=place.name,
             sampler=question.sampler,
             seed=question.options.seed,
-            prior=policies.prior(score),
+            prior=policies.prior(score, bench.task.unit),
             metadata={**bench.facts, "float_score": score},
         )
         outcome = _work(plan, bench, place, budget, reporter)

@@ -88,6 +88,9 @@ def test_the_stored_history_fits_the_space():
     for table in prior.tables:
         assert len(table.scores) == 96 and all(c in policies.space() for c in table.scores)
         assert abs(table.reference - max(table.scores.values())) < 2  # some policy costs next to nothing
+    by_unit = [{t.name for t in policies.prior(30.0, unit).tables} for unit in ("dB", "%")]
+    assert not by_unit[0] & by_unit[1] and by_unit[0] | by_unit[1] == {t.name for t in prior.tables}
+    assert min(map(len, by_unit)) >= 2
 
 
 def test_the_judge_measures_policies_in_the_runtime_on_images_held_out(judge):
@@ -125,7 +128,7 @@ class Measured:
 
     def __init__(self, scores: Callable[[QuantPolicy], float], seconds: float = 0.0) -> None:
         self.base, self.deadline = QuantPolicy(), float("inf")
-        self.task = SimpleNamespace(size=3)
+        self.task = SimpleNamespace(size=3, unit="dB")
         self.asked: list[QuantPolicy] = []
         self._scores, self._seconds = scores, seconds
 
@@ -159,7 +162,7 @@ def test_the_best_of_the_trials_is_chosen(tmp_path):
 def test_the_first_trial_on_a_new_network_is_what_ranks_best_on_the_others(tmp_path):
     judge = Measured(by_weights)
     chosen(judge, tmp_path, trials=1)
-    tables = policies.prior(30.0).tables
+    tables = policies.prior(30.0, "dB").tables
     ranks = {
         policy_of(c): sum(sum(other > t.scores[c] for other in t.scores.values()) for t in tables)
         for c in tables[0].scores
