@@ -223,7 +223,7 @@ def _remedy(part: Part, gains: Mapping[str, float]) -> str:
     """The step that is made for a tensor; of two, the one that gave more."""
     if part.name.startswith("weights of"):
         return _WEIGHTS
-    if FREE in gains and "concat" in part.name.lower():
+    if FREE in gains and ("concat" in part.name.lower() or " + " in part.name):  # several on one scale
         return FREE
     if part.end:
         return _EXACT
