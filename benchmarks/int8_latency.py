@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import record
-from int8 import SIZE, WEIGHTS
+from int8 import SIZE, WEIGHTS, calibration
 
 from compress import pipeline, recipe, source
 from compress.cli import _options
@@ -30,11 +30,13 @@ def main() -> None:
     data = record.need_shared()
     numbers: dict[str, dict[str, object]] = {}
     for title in NETWORKS:
-        options = Options(str(data / "weights/sr" / WEIGHTS[title]), "mobile", input_size=SIZE)
-        network = source.resolve(options.request)
-        task, reach = TASKS[network.task](network, options.judged_on), pipeline.reach_of(network)
         files: dict[str, Path] = {}
         with tempfile.TemporaryDirectory() as scratch:
+            images = calibration(data, Path(scratch) / "calibration")
+            weights = data / "weights/sr" / WEIGHTS[title]
+            options = Options(str(weights), "mobile", calibration=images, input_size=SIZE)
+            network = source.resolve(options.request)
+            task, reach = TASKS[network.task](network, options.judged_on), pipeline.reach_of(network)
             for steps in ("int8", "int8-tuned"):
                 made = recipe.load(steps).apply(network, task)
                 assert made.policy is not None
