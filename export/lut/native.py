@@ -32,6 +32,7 @@ class Engine:
 
     def __init__(self, network: Network, library: ctypes.CDLL) -> None:
         self._scale = network.scale
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
         tables = [table.entries for stage in network.stages for table in stage.tables]
         self._tables = [np.concatenate([t.reshape(-1), np.zeros(_SPARE, np.int8)]) for t in tables]
         self._pointers = (ctypes.c_void_p * len(self._tables))(*[t.ctypes.data for t in self._tables])
@@ -58,12 +59,17 @@ class Engine:
             if self._part(*given, self._pointers) != 0:
                 raise ExportError(f"tables: an image of {width}x{height} pixels, expected sides of 1 to 32768")
 
-        if bands == 1:
-            work(0)
-        else:
-            with ThreadPoolExecutor(bands) as pool:
-                list(pool.map(work, range(bands)))
+        others = [self._helpers(bands).submit(work, band) for band in range(1, bands)]
+        work(0)
+        for other in others:
+            other.result()
         return out
+
+    def _helpers(self, bands: int) -> ThreadPoolExecutor:
+        """Threads that stay: making them takes as long as a small image."""
+        if self._pool is None or self._pool[0] < bands:
+            self._pool = (bands, ThreadPoolExecutor(bands - 1))
+        return self._pool[1]
 
 
 def compiler() -> str | None:
