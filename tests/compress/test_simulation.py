@@ -52,7 +52,7 @@ def compare(options: Options, kind: str, policy: QuantPolicy, folder: Path, size
     network = source.resolve(options.request)
     task = TASKS[network.task](network, options.judged_on)
     if isinstance(task, Classification):
-        task = replace(task, evaluation=labelled.subset(task.evaluation, np.arange(500)))
+        task = replace(task, evaluation=labelled.subset(task.evaluation, np.arange(2000)))
     network = replace(recipe.load("float32").apply(network, task), policy=policy)
     reach = pipeline.reach_of(network)
     spec = pipeline.specs_of(network, task, reach, size, options)[-1]
