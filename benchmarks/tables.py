@@ -84,7 +84,7 @@ def int8_scores() -> str:
                 rows.append([first, name, found["failed"].splitlines()[0][:80], *[""] * 4])
                 continue
             scores = [f"{found[s]:.2f}" + (f" (-{plain[s] - found[s]:.2f})" if place else "") for s in _SETS]
-            made = [f"{found[k] / by:.0f}" for k, by in _MADE.items()] if place else [""] * 2
+            made = [f"{found[k] / by:.0f}" if k in found else "" for k, by in _MADE.items()]
             rows.append([first, name, *scores, *made])
     return _grid(["x4", "file", *_SETS, "KiB", "seconds to make"], rows)
 
