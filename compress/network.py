@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from compress.source import Request
     from compress.task import Data, Task
+    from compress.workshop import Workshop
     from export.policy import QuantPolicy
 
 __all__ = [
@@ -111,8 +112,12 @@ class Method(Protocol):
 
     __doc__: str | None
 
-    def __call__(self, network: Network, task: Task) -> Network:
-        """A changed network; the one given is left as it was."""
+    def __call__(self, network: Network, task: Task, workshop: Workshop = ...) -> Network:
+        """A changed network; the one given is left as it was.
+
+        Raises:
+            UsageError: the method is for another kind of network or task.
+        """
         ...
 
 

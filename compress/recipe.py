@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import tomli_w
 
 from compress.errors import RecipeError, UsageError, nearest
 from compress.registry import METHODS
+from compress.workshop import ALONE, Workshop
 
 if TYPE_CHECKING:
     from compress.network import Method, Network
@@ -28,11 +30,16 @@ class Recipe:
 
     steps: tuple[Method, ...]
 
-    def apply(self, network: Network, task: Task) -> Network:
+    def apply(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
         """The network after all steps."""
-        for step in self.steps:
-            network = step(network, task)
-        return network
+        return [network, *(made for _, made in self.applied(network, task, workshop))][-1]
+
+    def applied(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Iterator[tuple[str, Network]]:
+        """The network after each step, and what the step is called: ``2-equalize``."""
+        for number, step in enumerate(self.steps, start=1):
+            name = f"{number}-{_name(step)}"
+            network = step(network, task, workshop.part(name))
+            yield name, network
 
     def to_toml(self) -> str:
         """TOML with every field written out; :func:`parse` gives an equal recipe back."""

@@ -101,6 +101,14 @@ class Task(Protocol):
         """Every file that decides the numbers."""
         ...
 
+    def training_images(self) -> Sequence[Path]:
+        """Images that a method may train on: those of the calibration, none of which is scored.
+
+        Raises:
+            UsageError: the task's examples are no plain images.
+        """
+        ...
+
     def sample(self) -> NDArray[np.float32]:
         """The first input, (h, w, C) in [0, 1]."""
         ...

@@ -15,6 +15,7 @@ from compress.methods._fx import Traced, traced
 from compress.methods._streams import Crossing, Reader, Stream, streams_of
 from compress.network import Network
 from compress.registry import METHODS
+from compress.workshop import ALONE, Workshop
 
 if TYPE_CHECKING:
     from compress.task import Task
@@ -49,7 +50,7 @@ class Equalize:
     products: bool = True
     """Whether operators may be added."""
 
-    def __call__(self, network: Network, task: Task) -> Network:
+    def __call__(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
         """The network with equalized channels."""
         graph = traced(network.module)
         if graph is None:

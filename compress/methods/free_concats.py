@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from compress.methods._fx import Traced, calls_once, concat_inputs, traced
 from compress.network import Network
 from compress.registry import METHODS
+from compress.workshop import ALONE, Workshop
 
 if TYPE_CHECKING:
     from compress.task import Task
@@ -43,7 +44,7 @@ class FreeConcats:
     crop_size: Annotated[int, pydantic.Field(ge=8, le=512)] = 64
     """Side of a crop in LR pixels."""
 
-    def __call__(self, network: Network, task: Task) -> Network:
+    def __call__(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
         """The network with free concatenations."""
         graph = traced(network.module)
         if graph is None or not any(_worth_it(node) for node in graph.graph.nodes):

@@ -9,6 +9,7 @@ import pydantic
 
 from compress.network import Network
 from compress.registry import METHODS
+from compress.workshop import ALONE, Workshop
 from export.policy import Clipping, Correction, QuantPolicy, Rounding, Scheme
 
 if TYPE_CHECKING:
@@ -41,6 +42,6 @@ class Quantize:
     ends: Literal["int8", "float"] = "int8"
     training_steps: Annotated[int, pydantic.Field(ge=0, le=1_000_000)] = 0
 
-    def __call__(self, network: Network, task: Task) -> Network:
+    def __call__(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
         """The network with the policy that its exports follow."""
         return replace(network, policy=QuantPolicy(**asdict(self)))

@@ -10,6 +10,7 @@ from torch import nn
 
 from compress.network import Network
 from compress.registry import METHODS
+from compress.workshop import ALONE, Workshop
 
 if TYPE_CHECKING:
     from compress.task import Task
@@ -46,7 +47,7 @@ class Reparameterize:
     before anything else touches the weights.  A network without such blocks is returned as it is.
     """
 
-    def __call__(self, network: Network, task: Task) -> Network:
+    def __call__(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
         """The network in its deploy form."""
         if not mergeable(network.module):
             return network

@@ -38,6 +38,16 @@ class _Inputs:
         """As the network takes it."""
         return labelled.fit(image, self.channels, self.input_size, self.crop_share)
 
+    def training_images(self) -> tuple[Path, ...]:
+        """There are none: examples have labels.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "classifiers are trained on labelled images; take compress train, or a recipe without training"
+        )
+
     def calibration_inputs(self, count: int, size: int, seed: int) -> list[Image]:
         """Images of the training part, drawn without repetition; photographs where there is none.
 

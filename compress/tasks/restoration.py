@@ -49,6 +49,10 @@ class Restoration:
         """Every file that decides the numbers."""
         return [*(f for pair in self.evaluation for f in pair.files()), *self.calibration]
 
+    def training_images(self) -> tuple[Path, ...]:
+        """The clean images of the calibration."""
+        return self.calibration
+
     def sample(self) -> NDArray[np.float32]:
         """The first degraded image."""
         return self._input(self.evaluation[0].load()[0])

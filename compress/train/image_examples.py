@@ -31,7 +31,7 @@ Image = NDArray[np.uint8]
 def _distance(kind: str, a: Tensor, b: Tensor) -> Tensor:
     if kind == "charbonnier":
         return torch.sqrt((a - b) ** 2 + _CHARBONNIER).mean()
-    return F.l1_loss(a, b)
+    return F.mse_loss(a, b) if kind == "l2" else F.l1_loss(a, b)
 
 
 def _mixed(recipe: TrainRecipe, output: Tensor, truth: Tensor, taught: Tensor | None) -> Tensor:
@@ -77,7 +77,12 @@ class Enlarging:
 
     def batch(self, step: int) -> Batch:
         """LR, HR and the teacher's crops, uint8."""
-        return tuple(torch.from_numpy(x) for x in self.crops.batch(self.recipe.batch, self.recipe.seed, step))
+        parts: tuple[Image, ...] = self.crops.batch(self.recipe.batch, self.recipe.seed, step)
+        if self.recipe.planes == "one":
+            random = np.random.default_rng([self.recipe.seed, step, 3])
+            chosen = random.integers(3, size=(len(parts[0]), 1, 1, 1))
+            parts = tuple(np.take_along_axis(part, chosen, 1) for part in parts)
+        return tuple(torch.from_numpy(part) for part in parts)
 
     def inputs(self, batch: Batch) -> Tensor:
         """The LR crops."""
@@ -139,7 +144,7 @@ class Denoising:
 
 def _split(recipe: TrainRecipe, data: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images to train on, and those held out."""
-    images = [image for folder in data for image in find_hr(folder)[0]]
+    images = [image for given in data for image in ([given] if given.is_file() else find_hr(given)[0])]
     held = images[:: recipe.holdout_every]
     return [i for i in images if i not in set(held)], held
 

@@ -59,17 +59,19 @@ def train(
     teacher: Network | None,
     resume: bool,
     reporter: Reporter,
+    begin: Network | None = None,
 ) -> Path:
     """Train a network and write ``weights.safetensors`` (EMA, deploy form) into ``out``.
 
     Args:
         recipe: the settings.
-        data: folders of HR images, or one labelled folder for a classifier.
+        data: folders of HR images or such images, or one labelled folder for a classifier.
         out: takes the prepared images, ``checkpoint.pt``, ``log.jsonl`` and the weights.
         teacher: a network of the same task whose outputs are learned too; None trains on the truth alone.
         resume: continue from the checkpoint in ``out``; the batches are the ones the first run would have seen, so
             that on the CPU the weights come out the same to the last bit.
         reporter: shows progress.
+        begin: the network to train on, in its training form; None: a fresh one of the recipe's model and sizes.
 
     Raises:
         UsageError: a teacher that is missing, not wanted, or made for something else.
@@ -78,11 +80,16 @@ def train(
         KeyboardInterrupt: passed on after a checkpoint was written.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _check(recipe, teacher)
+    task = MODELS[recipe.model].task if begin is None else begin.task
+    _check(recipe, task, teacher)
     _claim(out, recipe, resume)
-    state = start(recipe, device)
+    state = start(recipe, device, begin.module if begin is not None else None)
     taught = teacher.module.to(device).eval() if teacher is not None and recipe.teacher_weight > 0 else None
-    examples = _examples(recipe, data, out / "images", state.module, taught, reporter)
+    if task == SUPER_RESOLUTION:
+        examples: Examples = prepare_enlarging(recipe, data, out / "images", taught, reporter)
+    else:
+        network = begin or wrap(recipe.model, MODELS[recipe.model], state.module, WeightsSource(None, "", False))
+        examples = _examples(recipe, data, out / "images", network, reporter)
     session = _Session(recipe, state, examples, taught if examples.teacher_runs_live else None, out, device, reporter)
     if resume and session.checkpoint.exists():
         state.load(session.checkpoint)
@@ -95,8 +102,7 @@ def train(
     return _finish(session)
 
 
-def _check(recipe: TrainRecipe, teacher: Network | None) -> None:
-    task = MODELS[recipe.model].task
+def _check(recipe: TrainRecipe, task: str, teacher: Network | None) -> None:
     if teacher is None:
         if recipe.teacher_weight > 0:
             raise UsageError("the recipe sets teacher_weight > 0 but no --teacher was given; set it to 0 or give one")
@@ -130,24 +136,15 @@ def _claim(out: Path, recipe: TrainRecipe, resume: bool) -> None:
 
 
 def _examples(
-    recipe: TrainRecipe,
-    data: Sequence[Path],
-    folder: Path,
-    module: nn.Module,
-    teacher: nn.Module | None,
-    reporter: Reporter,
+    recipe: TrainRecipe, data: Sequence[Path], folder: Path, network: Network, reporter: Reporter
 ) -> Examples:
-    """What the family's task trains on."""
-    family = MODELS[recipe.model]
-    if family.task == SUPER_RESOLUTION:
-        return prepare_enlarging(recipe, data, folder, teacher, reporter)
-    network = wrap(recipe.model, family, module, WeightsSource(None, "", builtin=False))
-    if family.task == CLASSIFICATION:
-        if network.input_size is None or network.classes is None:
-            raise UsageError(f"model {recipe.model} states no input size or classes; it cannot be trained here")
-        wanted = (network.channels, network.input_size, network.crop_share, network.classes)
-        return prepare_naming(recipe, data, *wanted)
-    return prepare_denoising(recipe, data, folder, network.channels, reporter)
+    """What a classifier or a restoring network trains on."""
+    if network.task != CLASSIFICATION:
+        return prepare_denoising(recipe, data, folder, network.channels, reporter)
+    if network.input_size is None or network.classes is None:
+        raise UsageError(f"model {recipe.model} states no input size or classes; it cannot be trained here")
+    wanted = (network.channels, network.input_size, network.crop_share, network.classes)
+    return prepare_naming(recipe, data, *wanted)
 
 
 def _learning_rate(recipe: TrainRecipe, step: int) -> float:

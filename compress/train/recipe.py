@@ -29,8 +29,11 @@ class TrainRecipe:
     batch: Annotated[int, pydantic.Field(ge=1)] = 16
     crop: Annotated[int, pydantic.Field(ge=16)] = 48
     """Side of the input crop of image networks, pixels."""
-    loss: Literal["l1", "charbonnier"] = "l1"
-    """Of image networks: the mean of |d|, or of sqrt(d² + 1e-6) (Lai et al., arXiv:1704.03915, section 3.3)."""
+    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    """Of image networks: the mean of |d|, of d², or of sqrt(d² + 1e-6) (Lai et al., arXiv:1704.03915, section 3.3)."""
+    planes: Literal["all", "one"] = "all"
+    """Super-resolution: whether a crop has all colours, or one of R, G and B, drawn at random; for networks that take
+    each channel by itself the same work shows them three times as many crops."""
     noise: Annotated[float, pydantic.Field(ge=0)] = 25.0
     """Restoration only: standard deviation of the noise, grey levels."""
     optimizer: Literal["adam", "sgd"] = "adam"

@@ -67,15 +67,16 @@ class State:
             raise RunFolderError(f"{path}: cannot be taken up ({reason}); start again with another --out") from None
 
 
-def start(recipe: TrainRecipe, device: torch.device) -> State:
-    """A fresh network in its training form, and its optimizer.
+def start(recipe: TrainRecipe, device: torch.device, module: nn.Module | None = None) -> State:
+    """A network in its training form, fresh where none is given, and its optimizer.
 
     Raises:
         UsageError: no such model, or sizes that it does not have.
     """
-    sizes = dict(recipe.sizes)
-    scale = recipe.scale if MODELS[recipe.model].task == SUPER_RESOLUTION else None
-    module = zoo.fresh(recipe.model, scale, recipe.seed, **sizes).module.to(device).train()
+    if module is None:
+        scale = recipe.scale if MODELS[recipe.model].task == SUPER_RESOLUTION else None
+        module = zoo.fresh(recipe.model, scale, recipe.seed, **dict(recipe.sizes)).module
+    module = module.to(device).train()
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "sgd":
         optimizer = torch.optim.SGD(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from export.errors import ExportError
 from export.files import atomic_write
 from export.lut.network import Band, Network, Source, Stage, Table
 
-__all__ = ["SUFFIX", "read", "read_card", "write"]
+__all__ = ["SUFFIX", "dumped", "loaded", "read", "read_card", "write"]
 
 SUFFIX = ".lut"
 _MOST_BYTES = 1 << 30
@@ -54,6 +55,11 @@ class _Network(pydantic.BaseModel):
 
 def write(network: Network, path: Path, card: Card) -> None:
     """Write a network; the file appears whole or not at all."""
+    atomic_write(path, dumped(network, card))
+
+
+def dumped(network: Network, card: Card | None = None) -> bytes:
+    """What a network's file holds."""
     from safetensors.numpy import save
 
     tensors = {
@@ -68,7 +74,9 @@ def write(network: Network, path: Path, card: Card) -> None:
         stages=[_said(stage) for stage in network.stages],
         sha256=_digest(network),
     )
-    atomic_write(path, save(tensors, {"edgepress": card.to_json(), "lut": about.model_dump_json()}))
+    said = {} if card is None else {"edgepress": card.to_json()}
+    data: bytes = save(tensors, {**said, "lut": about.model_dump_json()})
+    return data
 
 
 def _said(stage: Stage) -> _Stage:
@@ -113,6 +121,18 @@ def read(path: Path) -> Network:
     if _digest(network) != about.sha256:
         raise ExportError(f"{path}: the tables were changed after they were written; export the file again")
     return network
+
+
+def loaded(data: bytes, where: Path) -> Network:
+    """The network of what :func:`dumped` gave; ``where`` names it in messages.
+
+    Raises:
+        ExportError: as :func:`read`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / where.name
+        path.write_bytes(data)
+        return read(path)
 
 
 def _stage(path: Path, number: int, said: _Stage, tensors: dict[str, Any]) -> Stage:

@@ -1,0 +1,67 @@
+"""Training of look-up tables themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pydantic
+
+from compress.methods._tables import changed, tables_of
+from compress.models._table_families import of_file
+from compress.models._tables import written_out
+from compress.network import Network
+from compress.registry import METHODS
+from compress.train import TrainRecipe, train
+from compress.weights import read
+from compress.workshop import ALONE, Workshop
+
+if TYPE_CHECKING:
+    from compress.task import Task
+
+__all__ = ["LutFinetune"]
+
+
+@METHODS.add("lut-finetune")
+@dataclass(frozen=True)
+class LutFinetune:
+    """Train the entries of look-up tables, and samplers where there are, through the interpolation.
+
+    MuLUT's LUT-aware fine-tuning (arXiv:2203.13563, section 3.4): every entry is a parameter, rounded on the way, and
+    has a gradient wherever a pixel reads it.  It trains on the calibration images.
+    """
+
+    steps: Annotated[int, pydantic.Field(ge=1)] = 2_000
+    batch: Annotated[int, pydantic.Field(ge=1)] = 16
+    crop: Annotated[int, pydantic.Field(ge=16)] = 48
+    planes: Literal["all", "one"] = "one"
+    loss: Literal["l1", "l2", "charbonnier"] = "l2"
+    learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
+    ema_decay: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.999
+    shrink: tuple[float, ...] = (1.0, 0.8, 0.6)
+    validate_every: Annotated[int, pydantic.Field(ge=1)] = 500
+
+    def __call__(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
+        """The network with trained tables.
+
+        Raises:
+            UsageError: it has no tables.
+            DataError: no image that is as large as a crop.
+        """
+        tables = tables_of(network, "lut-finetune")
+        settings = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        recipe = TrainRecipe(
+            **settings,
+            model=network.name,
+            scale=network.scale,
+            teacher_weight=0.0,
+            seed=workshop.seed,
+            clip_norm=1.0,
+        )
+        with workshop.place() as folder:
+            done = folder / "weights.safetensors"
+            if not done.is_file():
+                begin = replace(network, module=written_out(tables))
+                known = (folder / "recipe.json").is_file()
+                train(recipe, task.training_images(), folder, None, known, workshop.reporter, begin)
+            return changed(network, of_file(tables.name, read(done)[f"{tables.name}_file"], done))
