@@ -111,6 +111,8 @@ class Method(Protocol):
     """A registered method: a frozen dataclass whose fields are the recipe and whose call does the work."""
 
     __doc__: str | None
+    # A method that changes what the network computes, in float, says ``lossy: ClassVar[bool] = True``, and runs score
+    # the network after it; one that puts another network in its place says ``replaces`` too.
 
     def __call__(self, network: Network, task: Task, workshop: Workshop = ...) -> Network:
         """A changed network; the one given is left as it was.

@@ -21,16 +21,18 @@ from compress.options import Options
 from compress.policies import Choice, Judge, choose
 from compress.progress import Reporter
 from compress.registry import TASKS
-from compress.result import FileResult, Result, to_json
+from compress.result import FileResult, Result, StepResult, to_json
 from compress.run_folder import RunFolder
 from compress.task import Task
 from compress.weights import sha256
+from compress.workshop import Workshop
 from export import formats, tiling, timing
 from export.artifact import Artifact, Card, ExportSpec, cut_to
 from export.errors import UntunableError
 from export.files import atomic_write
 from export.receptive_field import Reach, reach
 from export.timing import Host
+from export.torch_session import TorchSession
 from targets.check import Facts, Verdict, check
 from targets.profile import TargetProfile
 
@@ -61,7 +63,10 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     given = measurer.given(Reparameterize()(network, task))
 
     wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
-    compressed = job.steps.apply(network, task)
+    compressed, steps = _applied(job, measurer)
+    if steps:
+        reach = folder.once("reach-after", Reach, partial(reach_of, compressed))
+        measurer = replace(measurer, network=compressed, reach=reach)
     judge = Judge(compressed, task, reach, options, folder.root / "policies")
     choice = _chosen(judge, wanted[0], size, options, folder, reporter)
     compressed = compressed if choice is None else replace(compressed, policy=choice.policy)
@@ -69,7 +74,7 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     artifacts = _write_files(specs, wanted, folder, reporter)
     files, host = _measured(measurer, artifacts, compressed, size)
 
-    result = _result(job, reach, given, compressed, choice, files, host)
+    result = replace(_result(job, reach, given, compressed, choice, files, host), steps=steps)
     blame = partial(policies.blame, result.deployed.artifact, specs, folder)
     result = replace(result, verdict=_verdict(result, size, blame), seconds=time.monotonic() - start)
     report.write(result, task, network, folder.root, reporter)
@@ -107,6 +112,19 @@ class _Job:
             "weights": {"path": str(weights.path or "random"), "sha256": weights.sha256},
             "images": {str(path): sha256(path) for path in self.task.files()},
         }
+
+
+def _applied(job: _Job, measurer: Measurer) -> tuple[Network, tuple[StepResult, ...]]:
+    """The network after all steps of the recipe, and the scores after each that changes what it computes."""
+    workshop = Workshop(measurer.folder.root / "methods", measurer.reporter, job.options.seed)
+    network, found = job.network, []
+    for name, step, made in job.steps.applied(network, job.task, workshop):
+        network = made
+        if getattr(step, "lossy", False):
+            after = replace(measurer, network=network, reach=reach_of(network))
+            scores = after.scores(name, partial(TorchSession, network.module))
+            found.append(StepResult(name, scores, getattr(network.module, "table_bytes", None)))
+    return network, tuple(found)
 
 
 def _measured(
@@ -164,6 +182,9 @@ def reach_of(network: Network) -> Reach:
     """
     if network.classes is not None:
         return Reach(None, 1)
+    known = getattr(network.module, "halo", None)
+    if isinstance(known, int):
+        return Reach(known, network.unit)
     try:
         return reach(network.module, network.channels, network.scale, network.unit)
     except Exception as error:  # a foreign network raises anything

@@ -32,14 +32,16 @@ class Recipe:
 
     def apply(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
         """The network after all steps."""
-        return [network, *(made for _, made in self.applied(network, task, workshop))][-1]
+        return [network, *(made for *_, made in self.applied(network, task, workshop))][-1]
 
-    def applied(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Iterator[tuple[str, Network]]:
-        """The network after each step, and what the step is called: ``2-equalize``."""
+    def applied(
+        self, network: Network, task: Task, workshop: Workshop = ALONE
+    ) -> Iterator[tuple[str, Method, Network]]:
+        """What each step is called (``2-equalize``), the step, and the network after it."""
         for number, step in enumerate(self.steps, start=1):
             name = f"{number}-{_name(step)}"
             network = step(network, task, workshop.part(name))
-            yield name, network
+            yield name, step, network
 
     def to_toml(self) -> str:
         """TOML with every field written out; :func:`parse` gives an equal recipe back."""

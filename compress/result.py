@@ -21,7 +21,7 @@ from export.timing import Host, Latency
 from targets.check import Verdict
 from targets.profile import TargetProfile
 
-__all__ = ["FileResult", "Result", "load", "to_json"]
+__all__ = ["FileResult", "Result", "StepResult", "load", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,18 @@ class FileResult:
     latency: Latency
     peak_memory_bytes: int
     """What opening it and running it once added to a process."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step of the recipe that changes the network's values left of them."""
+
+    name: str
+    """Its number and method: ``2-lut-diagonal``."""
+    scores: Scores
+    """In torch."""
+    table_bytes: int | None
+    """Of a network of look-up tables."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,8 @@ class Result:
     """Of this invocation; a resumed run counts its own part only."""
     choice: Choice | None = None
     """The quantization policy that a search chose; None: the recipe's."""
+    steps: tuple[StepResult, ...] = ()
+    """After each step that changes what the network computes."""
 
     def file(self, name: str) -> FileResult | None:
         """The file called ``format-dtype``, if it was written."""

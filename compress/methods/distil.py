@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import pydantic
 
@@ -30,6 +30,8 @@ class Distil:
     The fields are those of :class:`compress.train.TrainRecipe`; ``sizes`` are the network's, as ``name=value``.
     """
 
+    lossy: ClassVar[bool] = True
+    replaces: ClassVar[bool] = True
     model: str = "mulut"
     sizes: tuple[str, ...] = ()
     steps: Annotated[int, pydantic.Field(ge=1)] = 10_000
@@ -53,7 +55,8 @@ class Distil:
         family = MODELS[self.model]
         if network.task == CLASSIFICATION or family.task != network.task:
             raise UsageError(f"distil: {network.name} is made for {network.task}, {self.model} for {family.task}")
-        settings = {key: getattr(self, key) for key in self.__dataclass_fields__ if key not in ("sizes",)}
+        names = [field.name for field in fields(self) if field.name != "sizes"]
+        settings = {key: getattr(self, key) for key in names}
         scale = network.scale if network.task == SUPER_RESOLUTION else TrainRecipe.scale
         recipe = TrainRecipe(**settings, scale=scale, sizes=_sizes(self.sizes), seed=workshop.seed)
         teacher = network if self.teacher_weight > 0 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import pydantic
@@ -29,6 +29,7 @@ class LutDiagonal:
     Tables of four neighbouring pixels only; tables of fewer taps, or across planes, stay whole.
     """
 
+    lossy: ClassVar[bool] = True
     width: Annotated[int, pydantic.Field(ge=1, le=4)] = 2
     """Nodes that an index may lie off the first tap's."""
     coarser: Annotated[int, pydantic.Field(ge=1, le=4)] = 1

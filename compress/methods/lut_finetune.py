@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import pydantic
 
@@ -31,6 +31,7 @@ class LutFinetune:
     has a gradient wherever a pixel reads it.  It trains on the calibration images.
     """
 
+    lossy: ClassVar[bool] = True
     steps: Annotated[int, pydantic.Field(ge=1)] = 2_000
     batch: Annotated[int, pydantic.Field(ge=1)] = 16
     crop: Annotated[int, pydantic.Field(ge=16)] = 48
@@ -49,7 +50,7 @@ class LutFinetune:
             DataError: no image that is as large as a crop.
         """
         tables = tables_of(network, "lut-finetune")
-        settings = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
         recipe = TrainRecipe(
             **settings,
             model=network.name,

@@ -67,7 +67,7 @@ class Grid:
 
     def locate(self, values: Tensor) -> Located:
         """The corners around each of the points (N, taps), grey levels 0 to 255."""
-        fixed = (values.detach() * WHOLE).round().to(torch.int32).contiguous()
+        fixed = (values.detach().nan_to_num() * WHOLE).round().clamp(0, 255 * WHOLE).to(torch.int32).contiguous()
         code = _code() if fixed.device.type == "cpu" else None
         return _located(self, fixed) if code is None else _located_by(code, self, fixed)
 

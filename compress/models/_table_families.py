@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from compress.errors import WeightsError
 from compress.models._simplex import Grid
-from compress.models._tables import Branch, Layer, Plain, Sampled, TableNetwork, Unit, Written, pattern_taps
+from compress.models._tables import Branch, Layer, TableNetwork, Unit, Written
+from compress.models._taps import Plain, Sampled, pattern_taps
 from compress.network import SUPER_RESOLUTION, Family
 from compress.registry import MODELS
 from compress.weights import load_into
@@ -25,7 +26,7 @@ from export.lut.network import PATTERNS, Band, Network
 
 __all__ = ["Reading", "Sizes", "StageLayout", "add_family", "built", "known_patterns", "of_file"]
 
-_BAND = Band(2, 5)  # arXiv 2404 (DFC), table 1: two nodes around the diagonal, every second node elsewhere
+_NEAR = 2  # nodes around the diagonal that DFC keeps; of the others, every second one
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,18 @@ def built(name: str, stages: Sequence[StageLayout], sizes: Sizes, padding: str =
 
 def _branch(stage: StageLayout, reading: Reading, sizes: Sizes) -> Branch:
     reader = pattern_taps(reading.pattern, reading.plane, reading.before if sizes.mix else None, sizes.window)
-    taps = len(PATTERNS[reading.pattern])
-    grid = Grid(taps, sizes.interval_bits, _BAND if sizes.band else None)
-    return Branch(reader, Unit(taps, stage.outputs, sizes.width, sizes.depth), grid)
+    taps, layer = len(PATTERNS[reading.pattern]), stage.layer
+    grid = Grid(taps, sizes.interval_bits, Band(_NEAR, sizes.interval_bits + 1) if sizes.band else None)
+    skip = torch.zeros(stage.outputs, taps + 1)
+    skip[:, 0], skip[:, -1] = 1.0 if layer.bias else 1.0 / layer.rotations, -float(layer.bias)
+    return Branch(reader, Unit(skip, sizes.width, sizes.depth), grid)
 
 
 def _across(stage: StageLayout, sizes: Sizes) -> Branch:
     taps = len(stage.across)
     reader = Plain([(plane, 0, 0) for plane in stage.across])
-    return Branch(reader, Unit(taps, stage.outputs, sizes.width, sizes.depth), Grid(taps, sizes.interval_bits))
+    skip = torch.cat([torch.eye(stage.outputs, taps), torch.full((stage.outputs, 1), -float(stage.layer.bias))], 1)
+    return Branch(reader, Unit(skip, sizes.width, sizes.depth), Grid(taps, sizes.interval_bits))
 
 
 def add_family(name: str, title: str, build: Callable[..., nn.Module]) -> None:
@@ -176,6 +180,6 @@ def _saved_branch(prefix: str, state: Mapping[str, Tensor]) -> Branch:
     places, logits = state[f"{prefix}reader.places"], state.get(f"{prefix}reader.logits")
     reader = Plain(places.tolist()) if logits is None else Sampled(places.tolist(), logits)
     grid = Grid(taps, bits, Band(width, coarse) if width else None)
-    last = state[f"{prefix}contents.last.weight"]
+    skip, first = state[f"{prefix}contents.skip"], state[f"{prefix}contents.layers.0.weight"]
     depth = sum(key.startswith(f"{prefix}contents.layers.") for key in state) // 2 - 1
-    return Branch(reader, Unit(taps, last.shape[0], last.shape[1] // (depth + 1), depth), grid)
+    return Branch(reader, Unit(skip, first.shape[0], depth), grid)

@@ -5,9 +5,6 @@ arXiv:2203.13563 section 3.1) or, once it is written out, a value of its own.  T
 networks on the pixels themselves and interpolates only after the transfer, which costs up to 0.1 dB.  Here the small
 networks are asked at the nodes alone, only those that a batch reads, and the pixels are interpolated between them: the
 rows of natural images are few, so a step is several times cheaper, and the transfer changes no value.
-
-Sampled taps are AutoLUT's (Xu et al., CVPR 2025): AutoSample, a softmax over a window, and AdaRL, which mixes in the
-plane that the last stage read.
 """
 
 from __future__ import annotations
@@ -21,24 +18,22 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from compress.models._simplex import Grid, interpolate
+from compress.models._taps import Plain, Sampled, sampler_of
 from export.lut import container
-from export.lut.network import PATTERNS, WHOLE, Band, Network, Source, Stage, Table, Tap
+from export.lut.network import Band, Network, Stage, Table
+from export.lut.torch_module import Lookup
 
 __all__ = [
     "Branch",
     "Entries",
     "Layer",
-    "Plain",
-    "Sampled",
     "TableNetwork",
     "Unit",
     "Written",
-    "pattern_taps",
     "written_out",
 ]
 
 _MOST = 127.0  # of an entry
-_LEAST = 0.25  # 1/256 that a pixel of a sampler's window weighs at the least, before rounding
 
 
 def _rounded(x: Tensor) -> Tensor:
@@ -47,23 +42,36 @@ def _rounded(x: Tensor) -> Tensor:
 
 
 class Unit(nn.Module):
-    """A small network of some grey levels: dense 1x1 layers (MuLUT's DenseConv, arXiv:2203.13563 figure 3)."""
+    """A small network of some grey levels: dense 1x1 layers (MuLUT's DenseConv, arXiv:2203.13563 figure 3).
 
-    def __init__(self, taps: int, outputs: int, width: int = 64, depth: int = 4) -> None:
+    What it gives is added to a linear map of the levels, so that a fresh network enlarges by repeating pixels.
+
+    Args:
+        skip: (outputs, taps + 1), the linear map and its constant.
+        width: outputs of each layer.
+        depth: layers but the first and the last.
+    """
+
+    skip: Tensor
+
+    def __init__(self, skip: Tensor, width: int = 64, depth: int = 4) -> None:
         super().__init__()
+        self.register_buffer("skip", skip.clone())
+        outputs, taps = skip.shape[0], skip.shape[1] - 1
         self.layers = nn.ModuleList(nn.Linear(taps if k == 0 else width * k, width) for k in range(depth + 1))
         self.last = nn.Linear(width * (depth + 1), outputs)
         for layer in (*self.layers, self.last):
             nn.init.kaiming_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.last.weight, std=0.01)
+        nn.init.normal_(self.last.weight, std=0.001)
 
     def forward(self, levels: Tensor) -> Tensor:
         """(rows, taps) grey levels to (rows, outputs) in -127..127."""
         known = F.relu(self.layers[0](levels / 255.0))
         for layer in list(self.layers)[1:]:
             known = torch.cat([known, F.relu(layer(known))], 1)
-        return torch.tanh(self.last(known).float()) * _MOST
+        linear = levels @ self.skip[:, :-1].T + self.skip[:, -1]
+        return (linear.float() + torch.tanh(self.last(known).float()) * _MOST).clamp(-_MOST, _MOST)
 
 
 class Entries(nn.Module):
@@ -74,91 +82,8 @@ class Entries(nn.Module):
         self.weight = nn.Parameter(values / _MOST)
 
     def rows(self, chosen: Tensor) -> Tensor:
-        """(chosen, outputs) in -127..127."""
-        return self.weight[chosen].clamp(-1, 1) * _MOST
-
-
-class Plain(nn.Module):
-    """Taps that are pixels: (plane, row, column) of each."""
-
-    def __init__(self, taps: Sequence[tuple[int, int, int]]) -> None:
-        super().__init__()
-        self.taps = tuple(Source(*tap) for tap in taps)
-        self.register_buffer("places", torch.tensor(list(taps), dtype=torch.int16))
-
-    def sources(self) -> tuple[Tap, ...]:
-        """As the engine takes them."""
-        return tuple((tap,) for tap in self.taps)
-
-    def forward(self, planes: Sequence[Tensor], mirrored: bool) -> Tensor:
-        """Planes (B, 1, H, W) of grey levels to values (B, H, W, taps)."""
-        reach = max(max(abs(tap.row), abs(tap.column)) for tap in self.taps)
-        height, width = planes[0].shape[2:]
-        padded = {tap.plane: padded_by(planes[tap.plane], reach, mirrored) for tap in self.taps}
-        parts = [padded[t.plane][:, 0, reach + t.row :, reach + t.column :][:, :height, :width] for t in self.taps]
-        return torch.stack(parts, -1)
-
-
-class Sampled(nn.Module):
-    """Four taps, each a weighted mean over a window of a plane, and of a second plane that is mixed in.
-
-    Args:
-        planes: what is read, and what the last stage read, mixed in at a learned share (AdaRL); one: nothing is.
-        logits: (taps, window, window), of the pixels to the right of and below a pixel, itself included.
-        shares: (taps,) of the second plane, 0 to 1.
-    """
-
-    def __init__(self, planes: Sequence[int], logits: Tensor, shares: Tensor | None = None) -> None:
-        super().__init__()
-        self.planes = tuple(planes)
-        self.register_buffer("places", torch.tensor(self.planes, dtype=torch.int16))
-        self.logits = nn.Parameter(logits.clone())
-        self.shares = nn.Parameter(torch.zeros(len(logits)) if shares is None else shares) if planes[1:] else None
-
-    def weights(self) -> Tensor:
-        """(taps, planes, window, window): multiples of 1/256 whose sum is 1 for each tap."""
-        sampler = self.logits.flatten(1).softmax(1).view_as(self.logits)
-        whole = sampler[:, None]
-        if self.shares is not None:
-            share = self.shares.clamp(0, 1)[:, None, None]
-            whole = torch.stack([(1 - share) * sampler, share * sampler], 1)
-        return whole + (_apportioned(whole.detach()) / WHOLE - whole).detach()
-
-    def sources(self) -> tuple[Tap, ...]:
-        """As the engine takes them."""
-        counts = (self.weights().detach() * WHOLE).round().long()
-        return tuple(
-            tuple(
-                Source(self.planes[p], r, c, int(tap[p, r, c]))
-                for p, r, c in tap.nonzero().tolist()  # whatever weighs nothing is not read
-            )
-            for tap in counts
-        )
-
-    def forward(self, planes: Sequence[Tensor], mirrored: bool) -> Tensor:
-        """Planes (B, 1, H, W) of grey levels to values (B, H, W, taps)."""
-        reach = self.logits.shape[1] - 1
-        seen = torch.cat([planes[p] for p in self.planes], 1)
-        with torch.autocast(seen.device.type, enabled=False):
-            padded = padded_by(seen.float(), reach, mirrored)[:, :, reach:, reach:]
-            return F.conv2d(padded, self.weights()).permute(0, 2, 3, 1)
-
-
-def _apportioned(weights: Tensor) -> Tensor:
-    """Whole numbers of sum 256 for each tap, by the largest remainders."""
-    scaled = (weights * WHOLE).flatten(1)
-    counts = scaled.floor()
-    missing = (WHOLE - counts.sum(1)).long()
-    order = (scaled - counts).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, places)
-    return (counts + (rank < missing[:, None])).view_as(weights)
-
-
-def padded_by(plane: Tensor, reach: int, mirrored: bool) -> Tensor:
-    """The plane with what lies outside of it."""
-    mirrored = mirrored and min(plane.shape[2:]) > reach
-    return F.pad(plane, (reach,) * 4, mode="reflect" if mirrored else "replicate") if reach else plane
+        """(chosen, outputs) in -128..127."""
+        return (self.weight[chosen] * _MOST).clamp(-_MOST - 1, _MOST)
 
 
 class Branch(nn.Module):
@@ -263,6 +188,12 @@ class TableNetwork(nn.Module):
         assert isinstance(total, Tensor)
         return total
 
+    @property
+    def halo(self) -> int:
+        """Radius of the receptive field in input pixels."""
+        stages = [[part for part in members.modules() if isinstance(part, (Plain, Sampled))] for members in self.stages]
+        return sum(max(reader.reach for reader in stage) for stage in stages)
+
     def merge(self) -> Written:
         """The tables, written out."""
         return Written(self.tables())
@@ -287,20 +218,20 @@ def _settled(total: Tensor, layer: Layer) -> Tensor:
     return (_rounded(total / layer.divisor) + layer.bias).clamp(0, 255)
 
 
-class Written(nn.Module):
-    """A network of tables as it is deployed: nothing in it can be trained."""
+class Written(Lookup):
+    """A network of tables as it is deployed, which a checkpoint holds as one tensor, the bytes of its file.
+
+    (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), multiples of 1/255.  Nothing in it can be trained.
+    """
 
     def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.tables, self.scale = network, network.scale
+        super().__init__(network)
+        for part in self.modules():
+            part._non_persistent_buffers_set.update(part._buffers)
+        self.halo = network.halo
+        self.table_bytes = network.table_bytes
         file = np.frombuffer(container.dumped(network), np.uint8).copy()
         self.register_buffer(f"{network.name}_file", torch.from_numpy(file))
-        self._inner = [written_out(network).eval().requires_grad_(False)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), multiples of 1/255."""
-        found: Tensor = self._inner[0](x)
-        return found
 
 
 def written_out(network: Network) -> TableNetwork:
@@ -312,28 +243,5 @@ def written_out(network: Network) -> TableNetwork:
 
 def _of_table(table: Table) -> Branch:
     grid = Grid(len(table.taps), table.interval_bits, table.band)
-    reader = _sampler_of(table) if table.sampled else Plain([(s.plane, s.row, s.column) for s in table.sources])
+    reader = sampler_of(table) if table.sampled else Plain([(s.plane, s.row, s.column) for s in table.sources])
     return Branch(reader, Entries(torch.from_numpy(table.entries).float()), grid)
-
-
-def _sampler_of(table: Table) -> Sampled:
-    """The sampler of some taps; a source that weighs nothing keeps a little, so that it can be learned."""
-    planes = sorted({source.plane for source in table.sources}, reverse=True)
-    window = 1 + max(max(source.row, source.column) for source in table.sources)
-    counts = torch.zeros(len(table.taps), len(planes), window, window)
-    for number, tap in enumerate(table.taps):
-        for source in tap:
-            counts[number, planes.index(source.plane), source.row, source.column] += source.weight
-    shares = counts[:, 1:].sum((1, 2, 3)) / WHOLE
-    return Sampled(planes, counts.sum(1).clamp(min=_LEAST).log(), shares if planes[1:] else None)
-
-
-def pattern_taps(pattern: str, plane: int, before: int | None = None, window: int = 0) -> Plain | Sampled:
-    """A pattern on a plane; with a window, sampled, and mixed with the plane ``before``."""
-    places = PATTERNS[pattern]
-    if window == 0:
-        return Plain([(plane, row, column) for row, column in places])
-    counts = torch.full((len(places), window, window), _LEAST)
-    for number, (row, column) in enumerate(places):
-        counts[number, row, column] = float(WHOLE)
-    return Sampled((plane,) if before is None else (plane, before), counts.log())

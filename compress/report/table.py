@@ -32,12 +32,15 @@ class Row:
 
 
 def rows(result: Result) -> list[Row]:
-    """What must be beaten, the network in torch, and every file."""
+    """What must be beaten, the network in torch, before and after the steps, and every file."""
     fronts = pareto.front([_costs(file) for file in result.files])
     lines = [
         Row(result.floor_name, (*_scores(result.floor, None), "", "", "", "", ""), False),
         Row("torch float32", (*_scores(result.float32, None), "", "", "", "", ""), False),
     ]
+    for step in result.steps:
+        kib = f"{step.table_bytes / 1024:.0f}" if step.table_bytes else ""
+        lines.append(Row(f"after {step.name}", (*_scores(step.scores, result.float32), kib, "", "", "", ""), False))
     for file, best in zip(result.files, fronts, strict=True):
         latency, factor = file.latency, result.speed_up(file)
         cells = (

@@ -48,8 +48,8 @@ def _unit(images: Tensor) -> Tensor:
 
 
 def on_image(module: nn.Module) -> Callable[[Image], Image]:
-    """The module as a function of uint8 images (h, w, C), run where its parameters are."""
-    device = next(module.parameters()).device
+    """The module as a function of uint8 images (h, w, C), run where its tensors are."""
+    device = next(iter(module.state_dict().values())).device
 
     def run(image: Image) -> Image:
         with torch.inference_mode():

@@ -20,12 +20,14 @@ def another_value(schema, default):
         return next(v for v in schema["enum"] if v != default)
     if schema.get("type") == "boolean":
         return not default
+    if "exclusiveMaximum" in schema:
+        return default / 2
     if schema.get("type") in ("integer", "number"):
         return schema["maximum"] if schema.get("maximum", default) != default else default + 1
     if schema.get("type") == "string":
         return default + "x"
     if schema.get("type") == "array":
-        return (*default, 4, 8)
+        return (*default, *(("a=1", "b") if schema["items"]["type"] == "string" else (4, 8)))
     raise NotImplementedError(f"teach this test to change a field of {schema}")
 
 
@@ -62,12 +64,13 @@ def test_fields_that_are_not_given_have_their_defaults():
     assert found.steps == (Quantize(calibration_crops=7),)
 
 
-def test_steps_are_applied_in_order():
+def test_steps_are_applied_in_order(monkeypatch):
     calls = []
 
     def step(name):
-        return lambda network, task: calls.append((name, network, task)) or f"{network}+{name}"
+        return lambda network, task, workshop: calls.append((name, network, task)) or f"{network}+{name}"
 
+    monkeypatch.setattr(recipe, "_name", lambda step: "some")
     assert recipe.Recipe((step("a"), step("b"))).apply("net", "task") == "net+a+b"
     assert calls == [("a", "net", "task"), ("b", "net+a", "task")]
 
