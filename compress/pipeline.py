@@ -116,7 +116,7 @@ class _Job:
 
 def _applied(job: _Job, measurer: Measurer) -> tuple[Network, tuple[StepResult, ...]]:
     """The network after all steps of the recipe, and the scores after each that changes what it computes."""
-    workshop = Workshop(measurer.folder.root / "methods", measurer.reporter, job.options.seed)
+    workshop = Workshop(measurer.folder.root / "methods", measurer.reporter, job.options.seed, job.network)
     network, found = job.network, []
     for name, step, made in job.steps.applied(network, job.task, workshop):
         network = made

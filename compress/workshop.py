@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compress.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from compress.network import Network
 
 __all__ = ["ALONE", "Workshop"]
 
@@ -21,6 +25,8 @@ class Workshop:
     """Kept from run to run, so that work goes on where it was stopped; None: nothing is kept."""
     reporter: Reporter = SILENT
     seed: int = 0
+    teacher: Network | None = None
+    """The network as it was given, for methods that train what became of it."""
 
     def part(self, name: str) -> Workshop:
         """The workshop of one step."""

@@ -37,7 +37,9 @@ class LutFinetune:
     crop: Annotated[int, pydantic.Field(ge=16)] = 48
     planes: Literal["all", "one"] = "one"
     loss: Literal["l1", "l2", "charbonnier"] = "l2"
-    learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, pydantic.Field(gt=0)] = 5e-4
+    teacher_weight: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
+    """Share of the distance to the network that the run was given; unused where that is the tables themselves."""
     ema_decay: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.999
     shrink: tuple[float, ...] = (1.0, 0.8, 0.6)
     validate_every: Annotated[int, pydantic.Field(ge=1)] = 500
@@ -50,19 +52,18 @@ class LutFinetune:
             DataError: no image that is as large as a crop.
         """
         tables = tables_of(network, "lut-finetune")
+        teacher = workshop.teacher if self.teacher_weight > 0 and not _has_tables(workshop.teacher) else None
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
-        recipe = TrainRecipe(
-            **settings,
-            model=network.name,
-            scale=network.scale,
-            teacher_weight=0.0,
-            seed=workshop.seed,
-            clip_norm=1.0,
-        )
+        settings["teacher_weight"] = self.teacher_weight if teacher is not None else 0.0
+        recipe = TrainRecipe(**settings, model=network.name, scale=network.scale, seed=workshop.seed)
         with workshop.place() as folder:
             done = folder / "weights.safetensors"
             if not done.is_file():
                 begin = replace(network, module=written_out(tables))
                 known = (folder / "recipe.json").is_file()
-                train(recipe, task.training_images(), folder, None, known, workshop.reporter, begin)
+                train(recipe, task.training_images(), folder, teacher, known, workshop.reporter, begin)
             return changed(network, of_file(tables.name, read(done)[f"{tables.name}_file"], done))
+
+
+def _has_tables(network: Network | None) -> bool:
+    return network is None or hasattr(network.module, "tables")
