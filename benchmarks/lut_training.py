@@ -1,8 +1,7 @@
 """Look-up tables trained here: from scratch, and from the published tables of MuLUT; scores after every step.
 
-T91 and half of BSDS200, official SPAN as the teacher.  Every row goes on where it stopped (--work); on two cores, beside
-each other, the rows take about an hour.  The tables lie in --work as .lut files.  Set5, Set14 and B100 are looked
-at once a step.  Writes results/lut_training.json after every row.
+T91 and half of BSDS200, official SPAN as the teacher.  Every row goes on where it stopped (--work); a row may run on
+each core.  The tables lie in --work as .lut files.  Set5, Set14 and B100 are looked at once a step.  Writes results/lut_training.json after every row.
 Usage: python benchmarks/lut_training.py [--work DIR] [ROW...]
 """
 
@@ -18,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import record
-import torch
 from int8 import WEIGHTS, calibration
 
 from compress import published_tables, source
+from compress.cli import _options
 from compress.data import folder
 from compress.evaluate import score
 from compress.methods.distil import Distil
@@ -40,7 +39,6 @@ from export.lut import container
 from export.lut.native import runner
 
 SETS = ("Set5", "Set14", "B100")
-FINETUNED = LutFinetune(steps=1500)
 ROWS: dict[str, tuple[str, Sequence[Method]]] = {
     "MuLUT + DFC": ("published", (LutDiagonal(), LutFinetune(steps=1500))),
     "MuLUT + AutoLUT": ("published", (LutSamplers(window=5, mix=True), LutFinetune(steps=5000))),
@@ -115,7 +113,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/lut_training"))
     parser.add_argument("rows", nargs="*", default=list(ROWS))
     args = parser.parse_args()
-    torch.set_num_threads(1)  # a row a core
+    _options.use_threads(1)  # a row a core
     data = record.need_shared()
     args.work.mkdir(parents=True, exist_ok=True)
     for title in args.rows:
