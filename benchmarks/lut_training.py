@@ -1,7 +1,8 @@
 """Look-up tables trained here: from scratch, and from the published tables of MuLUT; scores after every step.
 
 T91 and half of BSDS200, official SPAN as the teacher.  Every row goes on where it stopped (--work); a row may run on
-each core.  The tables lie in --work as .lut files.  Set5, Set14 and B100 are looked at once a step.  Writes results/lut_training.json after every row.
+each core.  The tables lie in --work as .lut files.  Set5, Set14 and B100 are looked at once a step.
+Writes results/lut_training.json after every row.
 Usage: python benchmarks/lut_training.py [--work DIR] [ROW...]
 """
 
