@@ -1,6 +1,7 @@
 """Recipes: TOML and objects are the same thing; what a mistaken one is told."""
 
 import dataclasses
+from pathlib import Path
 
 import pydantic
 import pytest
@@ -12,6 +13,7 @@ from compress.methods.free_concats import FreeConcats
 from compress.methods.quantize import Quantize
 from compress.methods.reparameterize import Reparameterize
 from compress.registry import METHODS
+from compress.train import load_recipe
 
 
 def another_value(schema, default):
@@ -139,3 +141,8 @@ def test_a_mistake_is_named_with_its_place_and_the_cure(text, message):
     with pytest.raises(RecipeError, match=message) as caught:
         recipe.parse(text, "here")
     assert str(caught.value).startswith("recipe here")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "examples").glob("*.toml")), ids=lambda p: p.name)
+def test_the_examples_load(path):
+    assert recipe.load(str(path)).steps if "[[step]]" in path.read_text() else load_recipe(path).steps > 0
