@@ -52,11 +52,12 @@ class Lookup(nn.Module):
         self.scale = tables.scale
         self.stages = nn.ModuleList()
         for number, stage in enumerate(tables.stages):
+            peak = 1.0 if number == len(tables.stages) - 1 else 255.0
             where = f"tables {tables.name}, stage {number}"
-            self.stages.append(_Stage(stage, tables.padding == "reflect", where))
+            self.stages.append(_Stage(stage, peak, tables.padding == "reflect", where))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round to levels, look up, scale back."""
+        """Round to levels, and look up."""
         count, channels, height, width = x.shape
         # clamped between the product and the sum, lest a runtime fuse them and round once instead of twice
         levels = torch.floor(torch.clamp(x * 255.0, 0.0, 255.0) + 0.5)
@@ -67,18 +68,17 @@ class Lookup(nn.Module):
             planes += stage(planes)
         out = planes[-1]
         side = (height * self.scale, width * self.scale)
-        out = out.transpose(0, 1) if count == 1 else out.reshape(count, channels, *side)
-        return out * (1.0 / 255.0)
+        return out.transpose(0, 1) if count == 1 else out.reshape(count, channels, *side)
 
 
 class _Stage(nn.Module):
-    """Planes (N, 1, H, W) of levels to further planes, or to the enlarged one."""
+    """Planes (N, 1, H, W) of levels to further planes; in the last stage to the enlarged one, in 0..`peak`."""
 
     kernel: Tensor
 
-    def __init__(self, stage: Stage, mirrored: bool, where: str) -> None:
+    def __init__(self, stage: Stage, peak: float, mirrored: bool, where: str) -> None:
         super().__init__()
-        self._mirrored = mirrored
+        self._peak, self._mirrored = peak, mirrored
         self._reach, self._scale, self._outputs = stage.reach, stage.scale, stage.outputs
         self._divisor, self._bias, self._whole = stage.divisor, stage.bias, denominator(stage)
         self._planes = sorted({s.plane for t in stage.tables for s in t.sources})
@@ -97,11 +97,7 @@ class _Stage(nn.Module):
             turned = np.rot90(block, -quarter).reshape(-1)
             self.register_buffer(f"turn_{quarter}", torch.eye(self._outputs)[:, turned.tolist()])
         largest = sum(int(np.abs(t.entries.astype(np.int16)).max()) for t in stage.tables) * stage.rotations
-        if self._whole * (2 * largest + self._divisor) > 2 * _EXACT:
-            raise ExportError(
-                f"{where}: sums up to {self._whole * largest}, which float32 does not hold exactly, expected at most "
-                f"{_EXACT}; write it as lut or c"
-            )
+        _ensure_exact(f"{where}: sums", self._whole * largest + self._whole * self._divisor // 2)
 
     def _kernel(self, taps: Sequence[Sequence[tuple[int, int, int, int]]], sampled: bool) -> Tensor:
         """(taps, planes, rows, columns): 1 where a tap takes its pixel, a sampler's weights in 1/256."""
@@ -148,7 +144,8 @@ class _Stage(nn.Module):
         values = torch.floor(sums * (1 / shift) + odd / 2)
         if odd > 1:
             values = torch.floor(values * (1 / odd) + 0.5 / odd)
-        return torch.clamp(values + float(self._bias) if self._bias else values, 0.0, 255.0)
+        levels = torch.clamp(values + float(self._bias) if self._bias else values, 0.0, 255.0)
+        return levels if self._peak == 255 else levels * (self._peak / 255)
 
 
 class _Table(nn.Module):
@@ -164,12 +161,8 @@ class _Table(nn.Module):
         """What the weights lack to add up to `whole`."""
         self._width = 0 if table.band is None else table.band.width * grids[0].unit
         self.register_buffer("entries", torch.from_numpy(_rows(table)))
-        for what, found in (("keys", key * grids[-1].unit // 2), ("row numbers", len(self.entries))):
-            if found > _EXACT:
-                raise ExportError(
-                    f"{where}: {what} up to {found}, which float32 does not hold exactly, expected at most {_EXACT}; "
-                    "write it as lut or c"
-                )
+        _ensure_exact(f"{where}: keys", key * grids[-1].unit // 2)
+        _ensure_exact(f"{where}: row numbers", len(self.entries))
 
     def forward(self, values: list[Tensor]) -> Tensor:
         """Weighted entries of the corners of the simplex that holds the values."""
@@ -274,6 +267,13 @@ def _mirrored_places(sides: Sequence[int], reach: int) -> list[Tensor]:
 def _places(tap: Tap, quarter: int) -> tuple[tuple[int, int, int, int], ...]:
     """Plane, row, column and weight of a tap's sources in an image turned by quarters."""
     return tuple((s.plane, *rotated(s.row, s.column, quarter), s.weight) for s in tap)
+
+
+def _ensure_exact(what: str, most: int) -> None:
+    if most > _EXACT:
+        raise ExportError(
+            f"{what} up to {most}, which float32 does not hold exactly, expected at most {_EXACT}; write it as lut or c"
+        )
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:
