@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pydantic
 
@@ -55,7 +55,7 @@ class LutFinetune:
         teacher = workshop.teacher if self.teacher_weight > 0 and not _has_tables(workshop.teacher) else None
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         settings["teacher_weight"] = self.teacher_weight if teacher is not None else 0.0
-        own = {"model": network.name, "scale": network.scale, "float32_share": 1.0}
+        own: dict[str, Any] = {"model": network.name, "scale": network.scale, "float32_share": 1.0}
         recipe = TrainRecipe(**settings, **own, seed=workshop.seed)
         with workshop.place() as folder:
             done = folder / "weights.safetensors"

@@ -25,7 +25,8 @@ def another_value(schema, default):
     if "exclusiveMaximum" in schema:
         return default / 2
     if schema.get("type") in ("integer", "number"):
-        return schema["maximum"] if schema.get("maximum", default) != default else default + 1
+        most = schema.get("maximum", default + 1)
+        return most if most != default else schema["minimum"]
     if schema.get("type") == "string":
         return default + "x"
     if schema.get("type") == "array":
