@@ -1,7 +1,7 @@
 """int8 of official super-resolution weights: ours against the stock quantizers and NNCF, in one run.
 
 Every file is calibrated on T91 and half of BSDS200 and scored through its own runtime on Set5, Set14 and B100.
-Needs `pip install nncf`.  Writes results/int8.json after every network; rows that are there are not measured again.
+Needs `pip install nncf`.  Writes results/int8.json after every row; rows that are there are not measured again.
 Training costs about five minutes a file on two quiet cores; benchmarks/int8_latency.py times the files.
 Usage: python benchmarks/int8.py [--recipes int8,int8-tuned,int8-trained] [NETWORK...]
 """
@@ -55,8 +55,10 @@ def calibration(data: Path, folder: Path) -> Path:
 Rows = dict[str, dict[str, object]]
 
 
-def measure(title: str, data: Path, scratch: Path, recipes: Sequence[str], rows: Rows) -> None:
-    """Scores, bytes, seconds and latency of every way to int8, added to the rows."""
+def measure(
+    title: str, data: Path, scratch: Path, recipes: Sequence[str], rows: Rows, keep: Callable[[], object]
+) -> None:
+    """Scores, bytes and seconds of every way to int8, added to the rows and kept one by one."""
     weights = data / "weights/sr" / WEIGHTS[title]
     options = Options(str(weights), "mobile", calibration=scratch / "calibration", input_size=SIZE)
     network = source.resolve(options.request)
@@ -74,6 +76,7 @@ def measure(title: str, data: Path, scratch: Path, recipes: Sequence[str], rows:
         if name not in rows or "failed" in rows[name]:
             rows[name] = _row(make, scores)
             print(title, name, rows[name], flush=True)
+            keep()
 
 
 def ways(
@@ -149,8 +152,9 @@ def main() -> None:
     for title in given.networks:
         with tempfile.TemporaryDirectory() as scratch:
             calibration(data, Path(scratch) / "calibration")
-            measure(title, data, Path(scratch), given.recipes.split(","), numbers.setdefault(title, {}))
-        record.write("int8", numbers, seed=0)
+            rows = numbers.setdefault(title, {})
+            keep = partial(record.write, "int8", numbers, 0)
+            measure(title, data, Path(scratch), given.recipes.split(","), rows, keep)
 
 
 if __name__ == "__main__":
