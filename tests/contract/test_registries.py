@@ -52,7 +52,8 @@ def applied(name, network, task):
     quick = {"steps": 2, "batch": 2, "crop": 16, "shrink": (0.2,)}
     known = {field.name for field in dataclasses.fields(method)}
     if set(quick) <= known:
-        method = replace(method, **quick)
+        small = {"sizes": ("width=4", "depth=0", "interval_bits=6")} if "sizes" in known else {}
+        method = replace(method, **quick, **small)
     try:
         return method(network, task)
     except UsageError as error:
