@@ -13,6 +13,7 @@ from compress.models._tables import written_out
 from compress.network import Network
 from compress.registry import METHODS
 from compress.train import TrainRecipe, train
+from compress.train.shaping import Beginning
 from compress.weights import read
 from compress.workshop import ALONE, Workshop
 
@@ -60,7 +61,7 @@ class LutFinetune:
         with workshop.place() as folder:
             done = folder / "weights.safetensors"
             if not done.is_file():
-                begin = replace(network, module=written_out(tables))
+                begin = Beginning(replace(network, module=written_out(tables)))
                 known = (folder / "recipe.json").is_file()
                 train(recipe, task.training_images(), folder, teacher, known, workshop.reporter, begin)
             return changed(network, of_file(tables.name, read(done)[f"{tables.name}_file"], done))

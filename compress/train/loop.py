@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import queue
 import threading
@@ -24,6 +25,7 @@ from compress.train.examples import Batch, Examples
 from compress.train.image_examples import prepare_denoising, prepare_enlarging
 from compress.train.labelled_examples import prepare_naming
 from compress.train.recipe import TrainRecipe
+from compress.train.shaping import Beginning
 from compress.train.state import State, start
 from compress.weights import read, sha256, write
 from compress.zoo import wrap
@@ -59,7 +61,7 @@ def train(
     teacher: Network | None,
     resume: bool,
     reporter: Reporter,
-    begin: Network | None = None,
+    begin: Beginning | None = None,
 ) -> Path:
     """Train a network and write ``weights.safetensors`` (EMA, deploy form) into ``out``.
 
@@ -71,7 +73,7 @@ def train(
         resume: continue from the checkpoint in ``out``; the batches are the ones the first run would have seen, so
             that on the CPU the weights come out the same to the last bit.
         reporter: shows progress.
-        begin: the network to train on, in its training form; None: a fresh one of the recipe's model and sizes.
+        begin: the network to train on, and what shapes it; None: a fresh one of the recipe's model and sizes.
 
     Raises:
         UsageError: a teacher that is missing, not wanted, or made for something else.
@@ -80,15 +82,16 @@ def train(
         KeyboardInterrupt: passed on after a checkpoint was written.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = MODELS[recipe.model].task if begin is None else begin.task
+    task = MODELS[recipe.model].task if begin is None else begin.network.task
     _check(recipe, task, teacher)
     _claim(out, recipe, resume)
-    state = start(recipe, device, begin.module if begin is not None else None)
+    state = start(recipe, device, begin)
     taught = teacher.module.to(device).eval() if teacher is not None and recipe.teacher_weight > 0 else None
     if task == SUPER_RESOLUTION:
         examples: Examples = prepare_enlarging(recipe, data, out / "images", taught, reporter)
     else:
-        network = begin or wrap(recipe.model, MODELS[recipe.model], state.module, WeightsSource(None, "", False))
+        given = None if begin is None else begin.network
+        network = given or wrap(recipe.model, MODELS[recipe.model], state.module, WeightsSource(None, "", False))
         examples = _examples(recipe, data, out / "images", network, reporter)
     session = _Session(recipe, state, examples, taught if examples.teacher_runs_live else None, out, device, reporter)
     if resume and session.checkpoint.exists():
@@ -148,10 +151,11 @@ def _examples(
 
 
 def _learning_rate(recipe: TrainRecipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to a thousandth."""
+    """Linear warm-up, a height that may be held, then half a cosine down to a thousandth."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    share = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    held = max(recipe.warmup_steps, recipe.hold_steps)
+    share = max(0, step - held) / max(1, recipe.steps - held)
     return recipe.learning_rate * (0.001 + 0.999 * 0.5 * (1 + float(np.cos(np.pi * share))))
 
 
@@ -228,8 +232,12 @@ def _step(session: _Session, batch: Batch) -> float:
     loss = session.examples.loss(output.float(), batch, taught)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if state.shaper is not None:
+        state.shaper.on_gradients(state.module, state.step)
     torch.nn.utils.clip_grad_norm_(state.module.parameters(), recipe.clip_norm)
     state.optimizer.step()
+    if state.shaper is not None:
+        state.shaper.on_weights(state.module, state.step)
     state.follow(min(recipe.ema_decay, (state.step + 1) / (state.step + 10)))
     return float(loss.detach())
 
@@ -241,10 +249,18 @@ def _has_bfloat16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def _deployed(state: State) -> nn.Module:
+    """The averaged network, shaped and merged."""
+    average = copy.deepcopy(state.average)
+    if state.shaper is not None:
+        state.shaper.finish(average)
+    return merged(average).eval()
+
+
 def _report(session: _Session, seconds: float) -> None:
     """Validate the average, log, and keep a checkpoint."""
     state, examples = session.state, session.examples
-    score, loss = examples.validate(merged(state.average).eval()), float(np.mean(session.losses))
+    score, loss = examples.validate(_deployed(state)), float(np.mean(session.losses))
     session.losses.clear()
     entry: dict[str, float | str] = {"step": state.step, "loss": loss, "validation": score, "seconds": seconds}
     entry["metric"] = examples.metric
@@ -263,7 +279,7 @@ def _log(path: Path, entry: dict[str, float | str]) -> None:
 def _finish(session: _Session) -> Path:
     """Write the averaged network in its deploy form, and check that the file can be read."""
     recipe, path = session.recipe, session.out / "weights.safetensors"
-    deploy = merged(session.state.average).eval()
+    deploy = _deployed(session.state)
     if recipe.half_weights:
         deploy = deploy.half().float()
     header = {

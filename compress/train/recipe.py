@@ -41,6 +41,8 @@ class TrainRecipe:
     learning_rate: Annotated[float, pydantic.Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
     warmup_steps: Annotated[int, pydantic.Field(ge=0)] = 200
+    hold_steps: Annotated[int, pydantic.Field(ge=0)] = 0
+    """The learning rate stays at its height until this step; the cosine follows."""
     teacher_weight: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
     """Share of the distance to the teacher's output in the loss; the rest is the distance to the truth."""
     temperature: Annotated[float, pydantic.Field(gt=0)] = 4.0
