@@ -19,7 +19,7 @@ from compress.errors import UsageError
 from compress.methods.reparameterize import merged
 from compress.network import CLASSIFICATION, Network
 from compress.train import TrainRecipe, train
-from compress.train.shaping import Beginning, Shaper
+from compress.train.shaping import Beginning
 from compress.weights import read
 from compress.workshop import Workshop
 
@@ -122,7 +122,7 @@ def restarted(module: nn.Module, seed: int) -> nn.Module:
 
 
 def shaped(
-    network: Network, task: Task, workshop: Workshop, settings: Mapping[str, Any], shaper: Shaper, scratch: bool
+    network: Network, task: Task, workshop: Workshop, settings: Mapping[str, Any], shaper: Masks, scratch: bool
 ) -> Network:
     """The network, merged, after a training that a shaper takes part in.
 
@@ -141,6 +141,10 @@ def shaped(
     if network.task == CLASSIFICATION:
         raise UsageError(f"{network.name} is a classifier: pruning trains on plain images; take compress train")
     plain = merged(network.module)
+    try:
+        prunable(plain, shaper.skip)
+    except UsageError as error:
+        raise UsageError(f"{network.name}: {error}") from None
     begin = replace(network, module=restarted(plain, workshop.seed) if scratch else plain, graph=None)
     teacher = workshop.teacher if settings["teacher_weight"] > 0 else None
     settings = {**settings, "teacher_weight": settings["teacher_weight"] if teacher is not None else 0.0}
