@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
+from export.lut.network import Network as Tables
+from export.lut.network import tables_of
 from export.policy import QuantPolicy
 
 if TYPE_CHECKING:
@@ -90,6 +92,11 @@ class ExportSpec:
     def free_size(self) -> bool:
         """Whether height and width may stay open in the file."""
         return self.card.classes is None
+
+    @property
+    def tables(self) -> Tables | None:
+        """The look-up tables that the module consists of; None for every other network."""
+        return tables_of(self.module)
 
     def calibration_digest(self) -> str:
         """Of the calibration inputs' values."""

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["sums_for_differences"]
+__all__ = ["drop_notes", "sums_for_differences"]
 
 _FLOAT = 1
+
+
+def drop_notes(path: Path) -> None:
+    """Take out what torch's exporter says of each operator's place in the source: most of a graph without weights."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 def sums_for_differences(path: Path) -> int:

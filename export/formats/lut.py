@@ -27,12 +27,10 @@ def write(spec: ExportSpec, path: Path) -> None:
         ExportError: it carries none.
     """
     from export.lut import container
-    from export.lut.network import Network
 
-    tables = getattr(spec.module, "tables", None)
-    if not isinstance(tables, Network):
+    if spec.tables is None:
         raise ExportError(f"lut: {spec.card.model} is no network of look-up tables; take another format")
-    container.write(tables, path, spec.card)
+    container.write(spec.tables, path, spec.card)
 
 
 class _LutSession:
@@ -52,7 +50,7 @@ class _LutSession:
 
     def run(self, image: Image) -> Image:
         out = np.stack([self._enlarge(plane) for plane in _planes(image)], -1)
-        return out.astype(np.float32) / np.float32(255)
+        return out.astype(np.float32) * np.float32(1 / 255)  # as a file in any other format gives it
 
 
 def _planes(image: Image) -> list[np.ndarray]:

@@ -60,6 +60,8 @@ def write_float(spec: ExportSpec, path: Path) -> None:
 def _convert(spec: ExportSpec, path: Path) -> None:
     if not (spec.free_size and _export_free(spec, path)):
         _export(spec, path, spec.input_size, None)
+    if spec.tables is not None:
+        onnx_graph.drop_notes(path)
 
 
 def _export(spec: ExportSpec, path: Path, size: tuple[int, int], open_sides: Any) -> None:

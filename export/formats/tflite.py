@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export import conversions, tflite_graph
+from export import conversions, tflite_graph, tflite_sizes
 from export.artifact import Card, ExportSpec, Image, Prepared, digest
 from export.errors import ExportError
 from export.policy import QuantPolicy
@@ -110,6 +110,8 @@ def _converted(spec: ExportSpec, size: tuple[int, int], path: Path) -> None:
         module = litert_torch.to_channel_last_io(spec.module, args=[0], outputs=images_out).eval()
         example = example.permute(0, 2, 3, 1).contiguous()
     litert_torch.convert(module, (example,)).export(str(path))
+    if spec.tables is not None:
+        tflite_sizes.open_sides(path)
 
 
 def _quantize(spec: ExportSpec, path: Path, policy: QuantPolicy) -> None:

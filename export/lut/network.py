@@ -20,7 +20,19 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError
 
-__all__ = ["PATTERNS", "WHOLE", "Band", "Network", "Source", "Stage", "Table", "Tap", "plain_taps", "rotated"]
+__all__ = [
+    "PATTERNS",
+    "WHOLE",
+    "Band",
+    "Network",
+    "Source",
+    "Stage",
+    "Table",
+    "Tap",
+    "plain_taps",
+    "rotated",
+    "tables_of",
+]
 
 PATTERNS: dict[str, tuple[tuple[int, int], ...]] = {
     "S": ((0, 0), (0, 1), (1, 0), (1, 1)),
@@ -161,6 +173,12 @@ class Network:
     def halo(self) -> int:
         """Radius of the receptive field in input pixels."""
         return sum(stage.reach for stage in self.stages)
+
+
+def tables_of(module: object) -> Network | None:
+    """The tables that a torch module consists of (:class:`export.lut.torch_module.Lookup`); None for all others."""
+    found = getattr(module, "tables", None)
+    return found if isinstance(found, Network) else None
 
 
 def _wrong(stage: Stage, planes: int, last: bool) -> Iterator[str]:

@@ -114,16 +114,14 @@ class _Stage(nn.Module):
         used = [planes[number] for number in self._planes]
         around = self._padded(torch.cat(used, 1) if len(used) > 1 else used[0])
         # three dimensions from here on: OpenVINO pads the channel of four to a whole vector
-        values = [v.squeeze(1) for v in torch.split(functional.conv2d(around, self.kernel), 1, 1)]
+        values = [v.squeeze(1) for v in _channels(functional.conv2d(around, self.kernel))]
         sums = []
         for quarter, places in enumerate(self._taps):
             found = _sum(lookup([values[k] for k in taps]) for lookup, taps in zip(self.lookups, places, strict=True))
             turn = getattr(self, f"turn_{quarter}", None)
             sums.append(found if turn is None else torch.matmul(found, turn))
         settled = self._settled(_sum(sums)).permute(0, 3, 1, 2)
-        if self._scale > 1:
-            return [functional.pixel_shuffle(settled, self._scale)]
-        return list(torch.split(settled, 1, 1)) if self._outputs > 1 else [settled]
+        return [functional.pixel_shuffle(settled, self._scale)] if self._scale > 1 else _channels(settled)
 
     def _padded(self, planes: Tensor) -> Tensor:
         """The planes and what lies around them, in the first of the three ways that the sizes allow."""
@@ -267,6 +265,11 @@ def _mirrored_places(sides: Sequence[int], reach: int) -> list[Tensor]:
 def _places(tap: Tap, quarter: int) -> tuple[tuple[int, int, int, int], ...]:
     """Plane, row, column and weight of a tap's sources in an image turned by quarters."""
     return tuple((s.plane, *rotated(s.row, s.column, quarter), s.weight) for s in tap)
+
+
+def _channels(planes: Tensor) -> list[Tensor]:
+    """Each by itself; TFLite's converter cannot split one off one."""
+    return list(torch.split(planes, 1, 1)) if planes.shape[1] > 1 else [planes]
 
 
 def _ensure_exact(what: str, most: int) -> None:
