@@ -8,6 +8,7 @@ from compress.errors import UsageError
 from compress.models._tables import Written
 from compress.network import Network
 from export.lut.network import Network as Tables
+from export.lut.network import tables_of as tables_in
 
 __all__ = ["changed", "tables_of"]
 
@@ -18,8 +19,8 @@ def tables_of(network: Network, method: str) -> Tables:
     Raises:
         UsageError: it has none.
     """
-    tables = getattr(network.module, "tables", None)
-    if not isinstance(tables, Tables):
+    tables = tables_in(network.module)
+    if tables is None:
         cure = "take a .lut file, or put distil (model = mulut, ...) and reparameterize before it"
         raise UsageError(f"{method}: {network.name} has no look-up tables; {cure}")
     return tables

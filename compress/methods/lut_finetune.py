@@ -16,6 +16,7 @@ from compress.train import TrainRecipe, train
 from compress.train.shaping import Beginning
 from compress.weights import read
 from compress.workshop import ALONE, Workshop
+from export.lut.network import tables_of as tables_in
 
 if TYPE_CHECKING:
     from compress.task import Task
@@ -53,7 +54,9 @@ class LutFinetune:
             DataError: no image that is as large as a crop.
         """
         tables = tables_of(network, "lut-finetune")
-        teacher = workshop.teacher if self.teacher_weight > 0 and not _has_tables(workshop.teacher) else None
+        teacher = workshop.teacher if self.teacher_weight > 0 else None
+        if teacher is not None and tables_in(teacher.module) is not None:
+            teacher = None
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         settings["teacher_weight"] = self.teacher_weight if teacher is not None else 0.0
         own: dict[str, Any] = {"model": network.name, "scale": network.scale, "float32_share": 1.0}
@@ -65,7 +68,3 @@ class LutFinetune:
                 known = (folder / "recipe.json").is_file()
                 train(recipe, task.training_images(), folder, teacher, known, workshop.reporter, begin)
             return changed(network, of_file(tables.name, read(done)[f"{tables.name}_file"], done))
-
-
-def _has_tables(network: Network | None) -> bool:
-    return network is None or hasattr(network.module, "tables")

@@ -15,6 +15,9 @@ from compress.errors import UsageError
 from compress.methods._sparsity import dropped, prunable, restarted, selected
 from compress.methods.iss_p import IssP, Shrinking
 from compress.methods.magnitude import Magnitude, OneShot
+from compress.methods.n_m import NOfM, smallest_of_groups
+from compress.methods.rigl import Moving, Rigl, moved_zeros
+from compress.methods.srp import Growing, Srp
 from compress.progress import SILENT
 from compress.registry import TASKS
 from compress.task import Data
@@ -136,7 +139,14 @@ def test_random_values_follow_the_seed():
 
 
 @pytest.mark.parametrize(
-    "method", [IssP(prune_steps=3, sparsity=0.8, **QUICK), Magnitude(sparsity=0.8, **QUICK)], ids=["iss-p", "magnitude"]
+    "method",
+    [
+        IssP(prune_steps=3, sparsity=0.8, **QUICK),
+        Magnitude(sparsity=0.8, **QUICK),
+        Srp(0.8, prune_steps=3, **QUICK),
+        Rigl(0.8, **QUICK),
+    ],
+    ids=["iss-p", "magnitude", "srp", "rigl"],
 )
 def test_a_pruned_network_has_its_zeros_and_loads_again(method, task, tmp_path):
     network = zoo.fresh("span", 2, 0, channels=8)
@@ -149,3 +159,107 @@ def test_a_pruned_network_has_its_zeros_and_loads_again(method, task, tmp_path):
         assert torch.equal(loaded.module(x), after.module(x))
     again = method(network, task, Workshop(tmp_path, SILENT, 3))
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), prunable(again.module, ()).values(), strict=True))
+
+
+def test_groups_along_the_input_are_those_of_hardware():
+    """Two of four consecutive input channels at every place of the kernel, and the first row by hand."""
+    weight = torch.randn(6, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    weight[0, :4, 0, 0] = torch.tensor([0.3, -0.1, 0.2, -0.4])
+    mask = smallest_of_groups(weight, 2, 4, "input")
+    assert mask[0, :4, 0, 0].tolist() == [False, True, True, False]
+    groups = mask.permute(0, 2, 3, 1).reshape(-1, 4)
+    assert bool((groups.sum(1) == 2).all())
+
+
+def test_groups_of_the_flattened_tensor_are_those_of_the_paper():
+    weight = torch.tensor([[5.0, 1, 2], [3, -4, 0.5], [9, 8, 7]])
+    assert smallest_of_groups(weight, 3, 4, "flat").int().tolist() == [[0, 1, 1], [1, 1, 1], [0, 1, 0]]
+
+
+def test_what_is_left_over_makes_no_group():
+    mask = smallest_of_groups(torch.ones(2, 6), 2, 4, "input")
+    assert mask.int().tolist() == [[1, 1, 0, 0, 0, 0]] * 2
+
+
+def test_a_group_that_would_be_emptied_is_refused(task):
+    with pytest.raises(UsageError, match="n-m on span: 4 zeros in 4 empty every layer"):
+        NOfM(zeros=4)(zoo.fresh("span", 2, 0, channels=8), task)
+
+
+def test_a_trained_network_keeps_its_groups(task):
+    after = NOfM(**QUICK)(zoo.fresh("span", 2, 0, channels=8), task)
+    weight = next(w for w in prunable(after.module, ()).values() if w.shape[1] % 4 == 0)
+    groups = (weight == 0).movedim(1, -1).reshape(-1, 4).sum(1)
+    assert bool((groups == 2).all())
+
+
+def test_the_smallest_weights_give_way_to_the_largest_gradients():
+    weight = torch.tensor([5.0, 1.0, 0.0, 0.0, 3.0, 0.0], requires_grad=True)
+    weight.grad = torch.tensor([9.0, 9.0, 0.1, -2.0, 9.0, 0.5])
+    gone = torch.tensor([False, False, True, True, False, True])
+    assert moved_zeros(weight, gone, 0.34).tolist() == [False, True, True, False, False, True]
+    assert torch.equal(moved_zeros(weight, gone, 0.1), gone), "a third of three is one, a tenth is none"
+
+
+def test_a_sparse_training_keeps_its_number_of_zeros():
+    module = layers()
+    shaper = Moving(0.7, 0.5, every=2, until=8, skip=(), seed=0)
+    places = []
+    for step in range(10):
+        module(torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+        shaper.on_gradients(module, step)
+        counts = {name: dropped(w.numel(), 0.7) for name, w in prunable(module, ()).items()}
+        assert {name: int(mask.sum()) for name, mask in shaper.gone.items()} == counts
+        assert all((w.grad[shaper.gone[n]] == 0).all() for n, w in prunable(module, ()).items())
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter -= 0.1 * parameter.grad
+        shaper.on_weights(module, step)
+        places.append(shaper.gone["0"].clone())
+        module.zero_grad()
+    moved = [not torch.equal(a, b) for a, b in zip(places, places[1:], strict=False)]
+    assert moved[1] and not any(moved[0::2]) and not any(moved[7:]), "at even steps, until the eighth"
+
+
+def test_a_growing_penalty_is_on_the_smallest_weights_alone():
+    module = layers()
+    before = {name: weight.detach().clone() for name, weight in prunable(module, ()).items()}
+    shaper = Growing(0.5, ceiling=0.8, until=4)
+    for step in range(4):
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        shaper.on_gradients(module, step)
+        for name, weight in prunable(module, ()).items():
+            expected = before[name] * selected(before[name], 0.5) * 0.8 * (step + 1) / 4
+            assert torch.allclose(weight.grad, expected)
+        assert sum(zeros(module).values()) == 0
+        shaper.on_weights(module, step)
+    assert zeros(module) == {name: dropped(w.numel(), 0.5) for name, w in before.items()}
+
+
+@pytest.mark.parametrize(
+    "shaper",
+    [lambda: Shrinking(0.5, 0.9, 3), lambda: Growing(0.5, 0.5, 3), lambda: Moving(0.5, 0.3, 1, 9, (), 0)],
+    ids=["iss-p", "srp", "rigl"],
+)
+@pytest.mark.parametrize("stop", [1, 5])
+def test_what_a_checkpoint_keeps_is_enough_to_go_on(shaper, stop):
+    def steps(module, shaper, first, last):
+        for step in range(first, last):
+            module(torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+            shaper.on_gradients(module, step)
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter -= 0.1 * parameter.grad
+            shaper.on_weights(module, step)
+            module.zero_grad()
+
+    whole, part, again = layers(), layers(), layers()
+    steps(whole, shaper(), 0, 8)
+    before, after = shaper(), shaper()
+    steps(part, before, 0, stop)
+    again.load_state_dict(part.state_dict())
+    after.load(before.state())
+    steps(again, after, stop, 8)
+    pairs = zip(whole.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
