@@ -1,6 +1,7 @@
 """Pruning of single weights: the oracles of ISS-P, and what every such method keeps."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -217,7 +218,7 @@ def test_a_sparse_training_keeps_its_number_of_zeros():
         shaper.on_weights(module, step)
         places.append(shaper.gone["0"].clone())
         module.zero_grad()
-    moved = [not torch.equal(a, b) for a, b in zip(places, places[1:], strict=False)]
+    moved = [not torch.equal(a, b) for a, b in pairwise(places)]
     assert moved[1] and not any(moved[0::2]) and not any(moved[7:]), "at even steps, until the eighth"
 
 
