@@ -42,10 +42,18 @@ from export.lut.native import runner
 SETS = ("Set5", "Set14", "B100")
 ROWS: dict[str, tuple[str, Sequence[Method]]] = {
     "MuLUT + DFC": ("published", (LutDiagonal(), LutFinetune(steps=1500))),
-    "MuLUT + AutoLUT": ("published", (LutSamplers(window=5, mix=True), LutFinetune(steps=5000))),
+    "MuLUT + AutoLUT": ("published", (LutSamplers(window=5, mix=True), LutFinetune(steps=2000))),
     "MuLUT, trained here": (
         "SPAN",
         (Distil("mulut", ("width=48", "depth=1"), steps=6000), Reparameterize(), LutFinetune(steps=1500)),
+    ),
+    "MuLUT + AutoLUT, trained here": (
+        "SPAN",
+        (
+            Distil("mulut", ("width=48", "depth=1", "window=5", "mix=true"), steps=6000),
+            Reparameterize(),
+            LutFinetune(steps=1500),
+        ),
     ),
     "SPF-Light, trained here": (
         "SPAN",
