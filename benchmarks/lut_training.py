@@ -33,7 +33,7 @@ from compress.models._tables import Written
 from compress.network import Method, Network, WeightsSource
 from compress.options import Options
 from compress.progress import Reporter
-from compress.registry import TASKS
+from compress.registry import METHODS, TASKS
 from compress.workshop import Workshop
 from export.artifact import Card
 from export.lut import container
@@ -105,7 +105,7 @@ def trained(title: str, data: Path, work: Path) -> dict[str, object]:
         curve = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
         rows.append(
             {
-                "step": type(step).__name__,
+                "step": next(name for name in METHODS if METHODS[name] is type(step)),
                 **scores(network, data),
                 "table_bytes": tables.table_bytes,
                 "minutes": minutes,

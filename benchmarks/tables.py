@@ -134,6 +134,18 @@ def lut_engine() -> str:
     return _grid(["tables", *_SETS, *times, "ns a pixel", "rows read a pixel", "KiB"], rows)
 
 
+def lut_training() -> str:
+    """Tables trained here, step by step."""
+    rows = []
+    for title, found in _load("lut_training").items():
+        for place, step in enumerate(found["steps"]):
+            size = f"{step['table_bytes'] / 1024:.0f}" if "table_bytes" in step else ""
+            minutes = f"{step['minutes']:.0f}" if step.get("minutes") else ""
+            scores = [f"{step[name]:.2f}" for name in _SETS]
+            rows.append([title if place == 0 else "", step["step"], *scores, size, minutes])
+    return _grid(["x4", "after", *_SETS, "KiB", "minutes"], rows)
+
+
 def budget() -> str:
     """Seconds that searches took."""
     rows = [[n, f"{v['seconds']:.1f}", f"{v['over %']:+.1f} %", str(v["trials"])] for n, v in _load("budget").items()]
@@ -275,6 +287,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "few_bits": few_bits,
     "budget": budget,
     "lut_engine": lut_engine,
+    "lut_training": lut_training,
     "search_layered": search_layered,
     "search_predictors": search_predictors,
     "policy_losses": policy_losses,
