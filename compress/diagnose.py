@@ -167,6 +167,8 @@ def _kernels(module: nn.Module) -> Iterator[tuple[str, NDArray[np.float32]]]:
 def _receptive_field(network: Network, module: nn.Module) -> int | None:
     if network.classes is not None:
         return None
+    if network.tables is not None:
+        return network.tables.halo
     try:
         return radius(module, network.channels, network.scale, unit=network.unit)
     except (RuntimeError, ValueError, IndexError):  # a network that takes no probe of that size
@@ -179,7 +181,7 @@ def _card(network: Network, halo: int | None) -> Card:
         scale=network.scale,
         channels=network.channels,
         halo=halo,
-        dtype="float32",
+        dtype="float32" if network.tables is None else "int8",
         task=network.task,
         unit=network.unit,
         classes=network.classes,

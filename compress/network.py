@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from compress.errors import UsageError
+from export.lut.network import tables_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from compress.source import Request
     from compress.task import Data, Task
     from compress.workshop import Workshop
+    from export.lut.network import Network as Tables
     from export.policy import QuantPolicy
 
 __all__ = [
@@ -72,6 +76,28 @@ class Network:
     """Classification: the part of a photograph's shorter side that the centre crop keeps (timm's crop_pct)."""
     graph: Path | None = None
     """The ONNX file that the module stands for; a method that changes the module must set it to None."""
+
+    @property
+    def tables(self) -> Tables | None:
+        """The look-up tables that the module consists of, which are integers already; None for every other network."""
+        return tables_of(self.module)
+
+    @property
+    def size(self) -> int:
+        """Numbers that were learned: parameters, or entries of tables."""
+        return self.tables.table_bytes if self.tables else sum(p.numel() for p in self.module.parameters())
+
+    def ensure_quantizable(self) -> None:
+        """Refuse to quantize look-up tables.
+
+        Raises:
+            UsageError: it consists of them.
+        """
+        if self.tables is not None:
+            raise UsageError(
+                f"{self.name} consists of look-up tables, which are integers already: nothing is left to quantize; "
+                "--recipe tables writes them as they are"
+            )
 
 
 @dataclass(frozen=True)

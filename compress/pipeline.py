@@ -62,7 +62,7 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
     measurer = Measurer(task, network, reach, threads, folder, reporter)
     given = measurer.given(Reparameterize()(network, task))
 
-    wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
+    wanted = job.wanted
     compressed, steps = _applied(job, measurer)
     if steps:
         reach = folder.once("reach-after", Reach, partial(reach_of, compressed))
@@ -91,6 +91,8 @@ class _Job:
     steps: recipe.Recipe
     network: Network
     task: Task
+    wanted: tuple[str, ...]
+    """Formats, that of the target first."""
 
     @classmethod
     def of(cls, options: Options) -> _Job:
@@ -98,7 +100,15 @@ class _Job:
         profile = targets.profile.load(options.target)
         steps = recipe.load(options.recipe or profile.deploy.recipe)
         network = source.resolve(options.request)
-        return cls(options, profile, steps, network, TASKS[options.task or network.task](network, options.judged_on))
+        wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
+        refused = [name for name in wanted if name not in formats.names(tables=network.tables is not None)]
+        if refused:
+            raise UsageError(
+                f"{network.name} cannot be written as {', '.join(refused)}, expected a network of look-up tables; give "
+                "another --target or --format"
+            )
+        task = TASKS[options.task or network.task](network, options.judged_on)
+        return cls(options, profile, steps, network, task, wanted)
 
     @cached_property
     def inputs(self) -> dict[str, object]:
@@ -157,7 +167,7 @@ def _result(
         metric=job.task.metric,
         scale=job.network.scale,
         halo=reach.halo,
-        parameters=sum(p.numel() for p in compressed.module.parameters()),
+        parameters=compressed.size,
         choice=choice,
         merge=given.merge,
         seam=given.seam,
@@ -206,13 +216,13 @@ def input_size_of(network: Network, reach: Reach, wanted: tuple[int, int] | None
 def specs_of(
     network: Network, task: Task, reach: Reach, input_size: tuple[int, int], options: Options
 ) -> list[ExportSpec]:
-    """What is to be written of a network: float32 and, where it carries a policy, int8."""
+    """What is to be written of a network: float32 and, where it carries a policy, int8; of tables the one file."""
     plain = Card(
         model=network.name,
         scale=network.scale,
         channels=network.channels,
         halo=reach.halo,
-        dtype="float32",
+        dtype="float32" if network.tables is None else "int8",
         task=task.name,
         unit=reach.step,
         classes=network.classes,

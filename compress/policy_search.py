@@ -42,6 +42,7 @@ class Bench:
         self.question = question
         options = question.options
         given = source.resolve(options.request)
+        given.ensure_quantizable()
         self.whole: Task = TASKS[options.task or given.task](given, options.judged_on)
         self.reach = reach_of(given)
         self.size = input_size_of(given, self.reach, options.input_size)

@@ -125,7 +125,9 @@ def examine(network: Network, format: str, options: Options, folder: Path, repor
     Raises:
         ExportError: the format does not take the network.
         DataError: no calibration images.
+        UsageError: the network is one of look-up tables.
     """
+    network.ensure_quantizable()
     start = time.monotonic()
     task = TASKS[options.task or network.task](network, options.judged_on)
     bench = _Bench(Reparameterize()(network, task), task, format, options, folder)

@@ -12,7 +12,7 @@ from compress.registry import MODELS, SOURCES
 
 __all__ = ["KINDS", "Request", "arguments", "kind_of", "resolve"]
 
-KINDS = "a zoo name, a checkpoint (.pth, .safetensors), an .onnx file, timm:NAME, or package.module:factory"
+KINDS = "a zoo name, a checkpoint (.pth, .safetensors), an .onnx or .lut file, timm:NAME, or package.module:factory"
 
 
 @dataclass(frozen=True)

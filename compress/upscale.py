@@ -79,7 +79,7 @@ def opened(path: Path, threads: int) -> Enlarger:
         raise UsageError(f"{path} was not written by edgepress; export the network again")
     if card.classes is not None:
         raise UsageError(f"{path} is a classifier, expected a file whose output is an image")
-    return Enlarger(card, formats.open_file(path, threads), formats.of_file(path) == "lut")
+    return Enlarger(card, formats.open_file(path, threads), formats.of_file(path) not in formats.names())
 
 
 def pictures(enlarger: Enlarger, given: Path, out: Path, reporter: Reporter) -> list[Path]:

@@ -46,8 +46,8 @@ def network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a name of `compress list models`, a checkpoint (.pth, .safetensors), an .onnx file, timm:NAME, or "
-        "package.module:factory",
+        help="a name of `compress list models`, a checkpoint (.pth, .safetensors), an .onnx or .lut file, timm:NAME, "
+        "or package.module:factory",
     )
     weights(parser)
 

@@ -60,13 +60,13 @@ def execute(args: argparse.Namespace) -> int:
     if args.calibration is not None:
         raise UsageError("--calibration is for --quantization; add that flag")
     request = _options.request(args)
-    wanted = [] if args.no_export else args.formats or formats.names()
     for name in args.formats or ():
         formats.by_name(name)
     page = _page(args, _PAGE)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
     network = source.resolve(request)
+    wanted = [] if args.no_export else args.formats or formats.names(tables=network.tables is not None)
     found = diagnose.diagnose(network, args.input_size, wanted, _options.reporter(args))
     if page is not None:
         atomic_write(page, diagnosis.html(found))

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.network(parser)
     parser.add_argument("--format", metavar="NAME", required=True, help="a format of `compress list formats`")
     parser.add_argument(
-        "--recipe", metavar="FILE", default="int8", help="steps as TOML or a built-in name; default: int8"
+        "--recipe", metavar="FILE", help="steps as TOML or a built-in name; default: int8, or tables for a .lut file"
     )
     parser.add_argument("--calibration", metavar="DIR", type=Path, help="images for the ranges; default: built in")
     parser.add_argument(
@@ -46,8 +46,9 @@ def execute(args: argparse.Namespace) -> int:
 
     request = _options.request(args)
     formats.by_name(args.format)
-    steps = recipe.load(args.recipe)
+    steps = recipe.load(args.recipe) if args.recipe else None
     network = source.resolve(request)
+    steps = steps or recipe.load("int8" if network.tables is None else "tables")
     task = TASKS[network.task](network, Data(calibration=args.calibration))
     reach = pipeline.reach_of(network)
     size = pipeline.input_size_of(network, reach, args.input_size)

@@ -32,7 +32,9 @@ def _methods() -> dict[str, str]:
 def _formats() -> dict[str, str]:
     from export import formats
 
-    return {name: (formats.by_name(name).__doc__ or "").strip().split("\n", 1)[0] for name in formats.names()}
+    return {
+        name: (formats.by_name(name).__doc__ or "").strip().split("\n", 1)[0] for name in formats.names(tables=True)
+    }
 
 
 def _targets() -> dict[str, str]:

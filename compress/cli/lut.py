@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["HELP", "add_arguments", "execute"]
 
-HELP = "networks of look-up tables: import published ones, write them as C"
+HELP = "networks of look-up tables: import published ones"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--name", metavar="NAME", help="of the network; default: the file's")
     load.add_argument("--out", metavar="FILE", type=Path, help="default: NAME.lut here")
     load.set_defaults(act=_load)
-    source = actions.add_parser("source", help="write a network of tables as C99 with a Makefile and an example")
-    source.add_argument("files", metavar="FILE", type=Path, nargs=1, help="a .lut file")
-    source.add_argument("--name", metavar="NAME", help="of the functions; default: the network's")
-    source.add_argument("--out", metavar="DIR", type=Path, required=True, help="takes the files")
-    source.set_defaults(act=_source, json=False)
     load.add_argument("--json", action="store_true", help="print the result as JSON on stdout, nothing else")
 
 
@@ -35,22 +30,10 @@ def execute(args: argparse.Namespace) -> int:
     return done
 
 
-def _source(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from export.lut import container, csource
-
-    network = container.read(args.files[0])
-    files = csource.write(network if args.name is None else replace(network, name=args.name), args.out)
-    sys.stdout.write(f"{files[1]}: {files[1].stat().st_size / 1024:.0f} KiB; make -C {args.out}\n")
-    return 0
-
-
 def _load(args: argparse.Namespace) -> int:
     """Write the file and print what it is."""
     from compress import published_tables
     from compress.errors import UsageError
-    from export import formats
     from export.artifact import Card
     from export.lut import container
 
@@ -60,12 +43,18 @@ def _load(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {out}: expected a name that ends in {container.SUFFIX}")
     network = published_tables.load(args.files, name, args.pattern)
     container.write(network, out, Card(name, network.scale, 3, network.halo, "int8"))
-    lookups = formats.by_name("lut").operators(out)["LOOKUP"]
     if args.json:
-        about = {"file": str(out), "scale": network.scale, "table_bytes": network.table_bytes, "lookups": lookups}
+        about = {
+            "file": str(out),
+            "scale": network.scale,
+            "table_bytes": network.table_bytes,
+            "lookups": network.lookups,
+        }
         json.dump(about, sys.stdout)
         sys.stdout.write("\n")
     else:
         size = network.table_bytes / 1024
-        sys.stdout.write(f"{out}: x{network.scale}, {size:.0f} KiB of tables, {lookups} look-ups for each pixel\n")
+        sys.stdout.write(
+            f"{out}: x{network.scale}, {size:.0f} KiB of tables, {network.lookups} look-ups for each pixel\n"
+        )
     return 0

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("given", metavar="IN", help="an image, a folder, a .y4m video, or - for a video on stdin")
     parser.add_argument("out", metavar="OUT", help="a .png, a folder, a .y4m, or - for a video on stdout")
-    parser.add_argument("--model", metavar="FILE", type=Path, required=True, help="a .lut, .tflite, .onnx or .xml file")
+    parser.add_argument(
+        "--model", metavar="FILE", type=Path, required=True, help="a .tflite, .onnx, .xml, .lut or .c file"
+    )
     parser.add_argument("--threads", metavar="N", type=_options.positive, help="default: all cores")
     parser.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
 

@@ -21,7 +21,7 @@ HELP = "score a file through its own runtime"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="a .tflite, .onnx or .xml file")
+    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="a .tflite, .onnx, .xml, .lut or .c file")
     parser.add_argument("--task", metavar="NAME", help="default: what the file says")
     parser.add_argument("--data", metavar="DIR", type=Path, help="as for `compress run`; default: built in")
     parser.add_argument("--scale", metavar="N", type=_options.positive, help="for files that do not say their own")

@@ -43,5 +43,10 @@ class Quantize:
     training_steps: Annotated[int, pydantic.Field(ge=0, le=1_000_000)] = 0
 
     def __call__(self, network: Network, task: Task, workshop: Workshop = ALONE) -> Network:
-        """The network with the policy that its exports follow."""
+        """The network with the policy that its exports follow.
+
+        Raises:
+            UsageError: it consists of look-up tables.
+        """
+        network.ensure_quantizable()
         return replace(network, policy=QuantPolicy(**asdict(self)))

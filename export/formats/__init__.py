@@ -18,12 +18,12 @@ from targets.errors import nearest
 
 __all__ = ["by_name", "names", "of_file", "open_file", "read_card", "write"]
 
-_OF_TABLES = {"lut"}
+_OF_TABLES = {"c", "lut"}
 _FULL = 1 << 20  # less free bytes than this: a converter that failed had no room
 
 
 def names(tables: bool = False) -> tuple[str, ...]:
-    """The formats that any network can be written in; with ``tables``, those of look-up tables too."""
+    """The formats that any network can be written in; with ``tables``, those that one of look-up tables can."""
     found = {module.name for module in pkgutil.iter_modules(__path__)}
     return tuple(sorted(found if tables else found - _OF_TABLES))
 
@@ -36,7 +36,7 @@ def by_name(name: str) -> Format:
         MissingRuntimeError: its packages are not installed.
     """
     if name not in names(tables=True):
-        raise ExportError(f"unknown format {name!r}; {nearest(name, names())}")
+        raise ExportError(f"unknown format {name!r}; {nearest(name, names(tables=True))}")
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 

@@ -5,15 +5,16 @@ Only networks of tables can be written so.  One channel of uint8 at a time; equa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.artifact import ExportSpec, Image, Prepared
 from export.errors import ExportError
 
-__all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "open", "operators", "read_card", "write"]
+__all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "PlaneSession", "open", "operators", "read_card", "write"]
 
 SUFFIX = ".lut"
 RUNTIME = "numpy"
@@ -33,34 +34,36 @@ def write(spec: ExportSpec, path: Path) -> None:
     container.write(spec.tables, path, spec.card)
 
 
-class _LutSession:
-    """Tables and the engine that reads them."""
+class PlaneSession:
+    """An engine of tables, given one channel after the other."""
 
     input_size: tuple[int, int] | None = None
 
-    def __init__(self, path: Path, threads: int) -> None:
-        from export.lut import container
-        from export.lut.native import runner
-
-        self._enlarge = runner(container.read(path), threads)
+    def __init__(self, enlarge: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
+        self._enlarge = enlarge
 
     def prepare(self, image: Image) -> Prepared:
+        """A call that enlarges all channels."""
         planes = _planes(image)
         return lambda: [self._enlarge(plane) for plane in planes]
 
     def run(self, image: Image) -> Image:
+        """(H, W, C) to (scale*H, scale*W, C), rounded to levels on the way."""
         out = np.stack([self._enlarge(plane) for plane in _planes(image)], -1)
         return out.astype(np.float32) * np.float32(1 / 255)  # as a file in any other format gives it
 
 
-def _planes(image: Image) -> list[np.ndarray]:
+def _planes(image: Image) -> list[NDArray[np.uint8]]:
     levels = np.floor(np.clip(image, 0.0, 1.0) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     return [np.ascontiguousarray(levels[..., channel]) for channel in range(levels.shape[2])]
 
 
-def open(path: Path, threads: int) -> _LutSession:
+def open(path: Path, threads: int) -> PlaneSession:
     """The tables, ready to be looked up."""
-    return _LutSession(path, threads)
+    from export.lut import container
+    from export.lut.native import runner
+
+    return PlaneSession(runner(container.read(path), threads))
 
 
 def read_card(path: Path) -> str | None:
@@ -74,5 +77,4 @@ def operators(path: Path) -> Mapping[str, int]:
     """Look-ups for each pixel, over all rotations."""
     from export.lut import container
 
-    stages = container.read(path).stages
-    return {"LOOKUP": sum(len(stage.tables) * stage.rotations for stage in stages)}
+    return {"LOOKUP": container.read(path).lookups}

@@ -98,10 +98,9 @@ int {name}_upscale(const uint8_t *image, size_t stride, int width, int height, u
 _GIVEN = ", const int8_t *const *tables"
 _MAKE = """\
 # make CC=clang, make CC=aarch64-linux-gnu-gcc CFLAGS='-O3 -mcpu=cortex-a76', ...
-# Android NDK or any CMake project: add_library({name} STATIC {name}.c) and target_include_directories({name} PUBLIC .)
 CFLAGS ?= -O3
 
-{name}: {name}.o {name}_example.o
+{name}: {file}.o {name}_example.o
 \t$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
 
 %.o: %.c {name}.h
@@ -111,6 +110,22 @@ clean:
 \trm -f {name} *.o
 
 .PHONY: clean
+"""
+_CMAKE = """\
+# In a project of yours: add_subdirectory(this folder) and target_link_libraries(yours PRIVATE {name}).
+# Android NDK, from the command line or as externalNativeBuild in Gradle:
+#   cmake -B build -DCMAKE_TOOLCHAIN_FILE=$NDK/build/cmake/android.toolchain.cmake -DANDROID_ABI=arm64-v8a
+#   cmake --build build
+cmake_minimum_required(VERSION 3.10)
+project({name} C)
+set(CMAKE_C_STANDARD 99)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+add_library({name} STATIC {file}.c)
+target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
+add_executable({name}_example {name}_example.c)
+target_link_libraries({name}_example PRIVATE {name})
 """
 
 
@@ -159,25 +174,32 @@ def source_of(network: Network, tables: bool = True) -> Source:
     return Source(name, _HEADER.format(**words), "\n".join(_code(network, name, tables)))
 
 
-def write(network: Network, folder: Path) -> list[Path]:
-    """Write header, source, an example that enlarges a PGM picture, and a Makefile.
+def write(network: Network, folder: Path, file: str | None = None) -> list[Path]:
+    """Write source, header, an example that enlarges a PGM picture, and what Make and CMake build them by.
+
+    Args:
+        network: with plain taps and whole tables.
+        folder: takes the files.
+        file: name of the source, ``.c`` left out; None: that of its functions.
 
     Raises:
         ExportError: as :func:`source_of`.
     """
     source = source_of(network)
     name = source.name
+    file = file or name
     example = resources.files("export.lut").joinpath("example.c").read_text(encoding="utf-8")
     files = {
+        f"{file}.c": source.code,
         f"{name}.h": source.header,
-        f"{name}.c": source.code,
         f"{name}_example.c": example.replace("@NAME@", name).replace("@UPPER@", name.upper()),
-        "Makefile": _MAKE.format(name=name),
+        "Makefile": _MAKE.format(name=name, file=file),
+        "CMakeLists.txt": _CMAKE.format(name=name, file=file),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        atomic_write(folder / file, text)
-    return [folder / file for file in files]
+    for part, text in files.items():
+        atomic_write(folder / part, text)
+    return [folder / part for part in files]
 
 
 def _code(network: Network, name: str, tables: bool) -> Iterator[str]:

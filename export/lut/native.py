@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from export.errors import ExportError
 from export.lut.csource import source_of
 from export.lut.network import Network
 
-__all__ = ["Engine", "compiler", "engine_of", "runner"]
+__all__ = ["Engine", "compiler", "engine_of", "library", "runner"]
 
 _FLAGS = ("-O3", "-march=native"), ("-O3",)
 _SPARE = 64  # bytes behind a table, for loads of whole vectors
@@ -30,18 +30,19 @@ _LEAST_ROWS = 16  # that are worth a thread
 class Engine:
     """A network that runs in a compiled library."""
 
-    def __init__(self, network: Network, library: ctypes.CDLL) -> None:
-        self._scale = network.scale
+    def __init__(self, library: ctypes.CDLL, name: str, scale: int, tables: Sequence[NDArray[np.int8]] = ()) -> None:
+        """Take the functions whose names begin with ``name``, and the tables where the library does not hold them."""
+        self._scale = scale
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
-        tables = [table.entries for stage in network.stages for table in stage.tables]
         self._tables = [np.concatenate([t.reshape(-1), np.zeros(_SPARE, np.int8)]) for t in tables]
-        self._pointers = (ctypes.c_void_p * len(self._tables))(*[t.ctypes.data for t in self._tables])
-        self._memory = library.net_memory
+        pointers = (ctypes.c_void_p * len(self._tables))(*[t.ctypes.data for t in self._tables])
+        self._given = (pointers,) if tables else ()
+        self._memory = getattr(library, f"{name}_memory")
         self._memory.restype = ctypes.c_size_t
         self._memory.argtypes = [ctypes.c_int]
-        self._part = library.net_part
+        self._part = getattr(library, f"{name}_part")
         place, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-        self._part.argtypes = [place, size, *[number] * 4, place, size, place, place]
+        self._part.argtypes = [place, size, *[number] * 4, place, size, place, *[place] * len(self._given)]
 
     def enlarge(self, image: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]:
         """One channel (H, W) to (scale*H, scale*W), in bands of rows side by side."""
@@ -56,7 +57,7 @@ class Engine:
             first, last = ends[band], ends[band + 1]
             begin = out.ctypes.data + first * self._scale * out.strides[0]
             given = (image.ctypes.data, width, width, height, first, last, begin, out.strides[0], memory.ctypes.data)
-            if self._part(*given, self._pointers) != 0:
+            if self._part(*given, *self._given) != 0:
                 raise ExportError(f"tables: an image of {width}x{height} pixels, expected sides of 1 to 32768")
 
         others = [self._helpers(bands).submit(work, band) for band in range(1, bands)]
@@ -84,15 +85,27 @@ def engine_of(network: Network) -> Engine | None:
     Raises:
         ExportError: a network that the C engine does not know, or that the compiler refuses.
     """
-    command = compiler()
-    if command is None:
+    if compiler() is None:
         return None
     source = source_of(replace(network, name="net"), tables=False)
-    key = hashlib.sha256("\0".join([source.header, source.code, command, _processor()]).encode()).hexdigest()[:24]
+    tables = [table.entries for stage in network.stages for table in stage.tables]
+    return Engine(library({"net.c": source.code, "net.h": source.header}), "net", network.scale, tables)
+
+
+def library(files: Mapping[str, str]) -> ctypes.CDLL:
+    """C code compiled for this machine, the first file with the others beside it; from the cache where it is there.
+
+    Raises:
+        ExportError: no compiler, or one that refuses the code.
+    """
+    command = compiler()
+    if command is None:
+        raise ExportError("no C compiler here; install gcc or clang, or name one in $CC")
+    key = hashlib.sha256("\0".join([*files, *files.values(), command, _processor()]).encode()).hexdigest()[:24]
     path = _cache() / f"{key}.so"
     if not path.is_file():
-        _compile(command, source.header, source.code, path)
-    return Engine(network, ctypes.CDLL(str(path)))
+        _compile(command, files, path)
+    return ctypes.CDLL(str(path))
 
 
 def _processor() -> str:
@@ -112,13 +125,13 @@ def _cache() -> Path:
     return root
 
 
-def _compile(command: str, header: str, code: str, path: Path) -> None:
+def _compile(command: str, files: Mapping[str, str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        (Path(scratch) / "net.h").write_text(header, encoding="utf-8")
-        (Path(scratch) / "net.c").write_text(code, encoding="utf-8")
+        for name, text in files.items():
+            (Path(scratch) / name).write_text(text, encoding="utf-8")
         said = ""
         for flags in _FLAGS:
-            arguments = [command, "-std=c99", *flags, "-shared", "-fPIC", "net.c", "-o", "net.so"]
+            arguments = [command, "-std=c99", *flags, "-shared", "-fPIC", f"./{next(iter(files))}", "-o", "net.so"]
             done = subprocess.run(arguments, cwd=scratch, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 (Path(scratch) / "net.so").replace(path)

@@ -170,6 +170,11 @@ class Network:
         return sum(table.entries.nbytes for stage in self.stages for table in stage.tables)
 
     @property
+    def lookups(self) -> int:
+        """For each pixel, over all rotations."""
+        return sum(len(stage.tables) * stage.rotations for stage in self.stages)
+
+    @property
     def halo(self) -> int:
         """Radius of the receptive field in input pixels."""
         return sum(stage.reach for stage in self.stages)

@@ -76,7 +76,7 @@ def test_wrong_scale_names_both(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--format", "onx"], "did you mean 'onnx'"),
         (["--recipe", "int9"], "did you mean 'int8'"),
         (["--task", "super-resolutoin"], "did you mean 'super-resolution'"),
-        (["--model", "spam.onx"], "--model takes a zoo name, a checkpoint (.pth, .safetensors), an .onnx file"),
+        (["--model", "spam.onx"], "--model takes a zoo name, a checkpoint (.pth, .safetensors), an .onnx or .lut file"),
     ],
 )
 def test_unknown_names_get_the_nearest(

@@ -11,7 +11,7 @@ from compress.data import folder
 from compress.errors import DataError
 from compress.evaluate import score
 from export.lut import container
-from export.lut.native import runner
+from export.lut.native import compiler, runner
 
 
 def save(path: Path, rows: int, outputs: int = 4, dtype: type = np.int8) -> Path:
@@ -75,9 +75,15 @@ def test_the_command_writes_a_file_that_can_be_scored(tmp_path: Path, photos_fol
     assert main(["lut", "import", *map(str, mulut(tmp_path)), "--out", str(out)]) == 0
     assert "m.lut: x4, 21 KiB of tables, 16 look-ups" in capsys.readouterr().out
     assert main(["validate", str(out), "--data", str(photos_folder()), "--quiet"]) == 0
-    assert main(["lut", "source", str(out), "--name", "Mine", "--out", str(tmp_path / "c")]) == 0
-    assert {p.name for p in (tmp_path / "c").iterdir()} == {"mine.c", "mine.h", "mine_example.c", "Makefile"}
-    assert main(["lut", "source", str(tmp_path / "none.lut"), "--out", str(tmp_path / "c")]) == 2
+    for kind in ("c", "lut"):
+        export = ["export", "--model", str(out), "--format", kind, "--out", str(tmp_path / "out"), "--quiet"]
+        assert main(export) == 0
+        assert main([*export, "--recipe", "int8"]) == 2
+    assert {"m_x4_int8.c", "m_x4_int8.h", "Makefile", "m_x4_int8.lut"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    if compiler() is not None:
+        assert (
+            main(["validate", str(tmp_path / "out/m_x4_int8.c"), "--data", str(photos_folder("more")), "--quiet"]) == 0
+        )
     assert main(["lut", "import", str(tmp_path / "none.npy"), "--out", str(out)]) == 2
     assert main(["lut", "import", *map(str, mulut(tmp_path)), "--out", str(tmp_path / "m.bin")]) == 2
     assert container.read(out).scale == 4

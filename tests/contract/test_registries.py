@@ -192,6 +192,7 @@ def test_every_family_has_the_task_that_fits_what_it_gives():
         ("a/b.SafeTensors", "checkpoint"),
         ("keras.h5", "checkpoint"),
         ("net.onnx", "onnx"),
+        ("a/tables.LUT", "lut"),
         ("timm:resnet18", "timm"),
         ("package.module:factory", "factory"),
         ("module:Class", "factory"),

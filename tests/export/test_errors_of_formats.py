@@ -30,7 +30,7 @@ def test_an_unknown_format_names_the_nearest(typo: str, nearest: str) -> None:
 
 
 def test_a_format_like_no_other_lists_what_is_known() -> None:
-    with pytest.raises(ExportError, match=f"unknown format 'qqq'; known: {', '.join(formats.names())}$"):
+    with pytest.raises(ExportError, match=f"unknown format 'qqq'; known: {', '.join(formats.names(tables=True))}$"):
         formats.by_name("qqq")
 
 
@@ -45,7 +45,7 @@ def test_a_format_has_all_that_is_promised(name: str) -> None:
 @pytest.mark.parametrize("use", [formats.of_file, formats.read_card, lambda path: formats.open_file(path, 1)])
 @pytest.mark.parametrize("file", ["net.pt", "net", "net.onnx.zip", "net.ONNX"])
 def test_an_unknown_suffix_lists_the_known_ones(use: Callable[[Path], object], file: str) -> None:
-    with pytest.raises(ExportError, match=r"unknown suffix '.*'; known: \.lut, \.onnx, \.tflite, \.xml"):
+    with pytest.raises(ExportError, match=r"unknown suffix '.*'; known: \.c, \.lut, \.onnx, \.tflite, \.xml"):
         use(Path(file))
 
 
