@@ -105,7 +105,12 @@ def test_every_module_and_its_public_names_have_a_docstring(repository, package)
 
 def test_every_format_has_an_extra_of_its_name(project, repository):
     formats = {p.stem for p in (repository / "export/formats").glob("*.py") if not p.stem.startswith("_")}
-    assert formats - {"lut"} == set(project["project"]["optional-dependencies"]) - {"all", "zoo", "keras", "search"}
+    assert formats - {"c", "lut"} == set(project["project"]["optional-dependencies"]) - {
+        "all",
+        "zoo",
+        "keras",
+        "search",
+    }
 
 
 def test_the_extras_that_messages_name_exist(project, repository):
