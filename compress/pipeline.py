@@ -64,6 +64,7 @@ def run(options: Options, folder: RunFolder, reporter: Reporter) -> Result:
 
     wanted = job.wanted
     compressed, steps = _applied(job, measurer)
+    _ensure_writable(compressed, wanted)
     if steps:
         reach = folder.once("reach-after", Reach, partial(reach_of, compressed))
         measurer = replace(measurer, network=compressed, reach=reach)
@@ -101,12 +102,8 @@ class _Job:
         steps = recipe.load(options.recipe or profile.deploy.recipe)
         network = source.resolve(options.request)
         wanted = options.formats or (profile.deploy.format, *profile.reference.formats)
-        refused = [name for name in wanted if name not in formats.names(tables=network.tables is not None)]
-        if refused:
-            raise UsageError(
-                f"{network.name} cannot be written as {', '.join(refused)}, expected a network of look-up tables; give "
-                "another --target or --format"
-            )
+        if not any(getattr(step, "replaces", False) for step in steps.steps):
+            _ensure_writable(network, wanted)
         task = TASKS[options.task or network.task](network, options.judged_on)
         return cls(options, profile, steps, network, task, wanted)
 
@@ -122,6 +119,20 @@ class _Job:
             "weights": {"path": str(weights.path or "random"), "sha256": weights.sha256},
             "images": {str(path): sha256(path) for path in self.task.files()},
         }
+
+
+def _ensure_writable(network: Network, wanted: Sequence[str]) -> None:
+    """Make sure that all formats take the network.
+
+    Raises:
+        UsageError: one is for look-up tables alone.
+    """
+    refused = [name for name in wanted if name not in formats.names(tables=network.tables is not None)]
+    if refused:
+        raise UsageError(
+            f"{network.name} cannot be written as {', '.join(refused)}, expected a network of look-up tables; give "
+            "another --target or --format, or a recipe such as examples/sr_to_lut.toml"
+        )
 
 
 def _applied(job: _Job, measurer: Measurer) -> tuple[Network, tuple[StepResult, ...]]:

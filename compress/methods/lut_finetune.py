@@ -9,7 +9,7 @@ import pydantic
 
 from compress.methods._tables import changed, tables_of
 from compress.models._table_families import of_file
-from compress.models._tables import written_out
+from compress.models._tables import file_key, written_out
 from compress.network import Network
 from compress.registry import METHODS
 from compress.train import TrainRecipe, train
@@ -67,4 +67,4 @@ class LutFinetune:
                 begin = Beginning(replace(network, module=written_out(tables)))
                 known = (folder / "recipe.json").is_file()
                 train(recipe, task.training_images(), folder, teacher, known, workshop.reporter, begin)
-            return changed(network, of_file(tables.name, read(done)[f"{tables.name}_file"], done))
+            return changed(network, of_file(tables.name, read(done)[file_key(tables.name)], done))

@@ -30,6 +30,7 @@ __all__ = [
     "TableNetwork",
     "Unit",
     "Written",
+    "file_key",
     "written_out",
 ]
 
@@ -218,6 +219,11 @@ def _settled(total: Tensor, layer: Layer) -> Tensor:
     return (_rounded(total / layer.divisor) + layer.bias).clamp(0, 255)
 
 
+def file_key(name: str) -> str:
+    """What the tensor with the bytes of a network's file is called."""
+    return f"{name.replace('.', '_')}_file"
+
+
 class Written(Lookup):
     """A network of tables as it is deployed, which a checkpoint holds as one tensor, the bytes of its file.
 
@@ -228,10 +234,9 @@ class Written(Lookup):
         super().__init__(network)
         for part in self.modules():
             part._non_persistent_buffers_set.update(part._buffers)
-        self.halo = network.halo
         self.table_bytes = network.table_bytes
         file = np.frombuffer(container.dumped(network), np.uint8).copy()
-        self.register_buffer(f"{network.name}_file", torch.from_numpy(file))
+        self.register_buffer(file_key(network.name), torch.from_numpy(file))
 
 
 def written_out(network: Network) -> TableNetwork:

@@ -50,6 +50,7 @@ class Lookup(nn.Module):
         super().__init__()
         self.tables = tables
         self.scale = tables.scale
+        self.halo = tables.halo
         self.stages = nn.ModuleList()
         for number, stage in enumerate(tables.stages):
             peak = 1.0 if number == len(tables.stages) - 1 else 255.0
