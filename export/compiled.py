@@ -64,7 +64,7 @@ def _compile(command: str, files: Mapping[str, str], path: Path) -> None:
             (Path(scratch) / name).write_text(text, encoding="utf-8")
         said = ""
         for flags in _FLAGS:
-            arguments = [command, "-std=c99", *flags, "-shared", "-fPIC", next(iter(files)), "-o", "made.so"]
+            arguments = [command, "-std=c99", *flags, "-shared", "-fPIC", f"./{next(iter(files))}", "-o", "made.so"]
             done = subprocess.run(arguments, cwd=scratch, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 (Path(scratch) / "made.so").replace(path)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from export.artifact import Card, ExportSpec
+from export.compiled import library
 from export.errors import ExportError
 from export.formats.lut import PlaneSession
 from export.lut import csource, native
@@ -59,8 +60,11 @@ def open(path: Path, threads: int) -> PlaneSession:
     if not header.is_file():
         raise ExportError(f"{path}: its header {header.name} is missing; export it again")
     files = {f"{name}.c": code, header.name: header.read_text(encoding="utf-8")}
+    made = library(files)
+    if made is None:
+        raise ExportError(f"{path}: no C compiler here; install gcc or clang, or name one in $CC")
     try:
-        engine = native.Engine(native.library(files), name, Card.from_json(card, path).scale)
+        engine = native.Engine(made, name, Card.from_json(card, path).scale)
     except AttributeError as error:
         raise ExportError(f"{path}: lacks a function ({error}); export it again") from None
     return PlaneSession(partial(engine.enlarge, threads=threads))

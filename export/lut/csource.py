@@ -16,12 +16,13 @@ import numpy as np
 
 from export.errors import ExportError
 from export.files import atomic_write
-from export.lut.network import WHOLE, Network, Stage, Table, rotated
+from export.lut.cstage import INT16, is_wide, stage_code, too_large
+from export.lut.layout import stored
+from export.lut.network import Network, Stage
 from export.lut.numpy_engine import denominator
 
 __all__ = ["Source", "identifier", "source_of", "write"]
 
-_INT16 = 32767
 _HEADER = """\
 /* {title}: x{scale} super-resolution of one 8-bit channel by look-up tables.  Written by edgepress; C99.
  *
@@ -49,8 +50,8 @@ typedef struct {{
     const int8_t *const *tables;
     uint8_t *planes;
     int32_t *rows;
-    int16_t *sums;
-    uint8_t *weights;
+    uint16_t *values;
+    void *sums, *weights;
     size_t pitch;
     int width, height, first, last, pushed;
     int next[{stages}];
@@ -148,17 +149,15 @@ def source_of(network: Network, tables: bool = True) -> Source:
     """The source of a network.
 
     Args:
-        network: with plain taps and whole tables.
+        network: any.
         tables: whether the entries are in the file; else NAME_part takes them, for hosts that hold them.
 
     Raises:
-        ExportError: samplers or compressed tables, which this engine does not know yet.
+        ExportError: sums of a stage pass 32 bits.
     """
     for stage in network.stages:
-        if any(t.sampled or t.band for t in stage.tables):
-            raise ExportError(f"c: {network.name} has sampled taps or compressed tables, expected plain ones")
-        if denominator(stage) * 128 * len(stage.tables) > _INT16:
-            raise ExportError(f"c: sums of {network.name} pass 16 bits, expected fewer tables in a stage")
+        if too_large(stage):
+            raise ExportError(f"c: sums of {network.name} pass 32 bits, expected fewer tables in a stage")
     name = identifier(network.name)
     words = {
         "title": network.name,
@@ -178,7 +177,7 @@ def write(network: Network, folder: Path, file: str | None = None) -> list[Path]
     """Write source, header, an example that enlarges a PGM picture, and what Make and CMake build them by.
 
     Args:
-        network: with plain taps and whole tables.
+        network: any.
         folder: takes the files.
         file: name of the source, ``.c`` left out; None: that of its functions.
 
@@ -217,21 +216,23 @@ def _code(network: Network, name: str, tables: bool) -> Iterator[str]:
     yield f"#define EP_DIVIDE(x) {quotient or '(x)'}"
     yield resources.files("export.lut").joinpath("runtime.c").read_text(encoding="utf-8")
     yield from _tables(network, tables)
-    for number, stage in enumerate(network.stages):
-        yield from _stage(network, number, stage)
+    if any(is_wide(stage) for stage in network.stages):
+        yield resources.files("export.lut").joinpath("wide.c").read_text(encoding="utf-8")
+    for number in range(len(network.stages)):
+        yield from stage_code(network, number)
     yield _machine(network, name, outputs, tables)
 
 
 def _fits(stage: Stage) -> bool:
     """Whether the sum over all rotations fits 16 bits, half a divisor included."""
     whole = denominator(stage)
-    return whole * (128 * len(stage.tables) * stage.rotations + stage.divisor) <= _INT16
+    return whole * (128 * len(stage.tables) * stage.rotations + stage.divisor) <= INT16
 
 
 def _quotient(divisor: int) -> str | None:
     """AVX2 for 16-bit x / divisor of 0 <= x < 2^15, if two steps do it."""
     shift = (divisor & -divisor).bit_length() - 1
-    odd, most = divisor >> shift, _INT16 >> shift
+    odd, most = divisor >> shift, INT16 >> shift
     shifted = f"_mm256_srli_epi16(x, {shift})"
     if odd == 1:
         return shifted.replace("x,", "(x),")
@@ -248,8 +249,9 @@ def _tables(network: Network, inside: bool) -> Iterator[str]:
         yield "#define EP_TABLES NULL"
         return
     for number, table in enumerate(all_tables):
-        yield f"static const int8_t ep_table_{number}[{table.entries.size}] = {{"
-        flat = [str(value) for value in table.entries.reshape(-1).tolist()]
+        entries = stored(table)
+        yield f"static const int8_t ep_table_{number}[{entries.size}] = {{"
+        flat = [str(value) for value in entries.reshape(-1).tolist()]
         yield from (",".join(flat[k : k + 32]) + "," for k in range(0, len(flat), 32))
         yield "};"
     names = ", ".join(f"ep_table_{number}" for number in range(len(all_tables)))
@@ -257,48 +259,9 @@ def _tables(network: Network, inside: bool) -> Iterator[str]:
     yield "#define EP_TABLES ep_tables\n"
 
 
-def _stage(network: Network, number: int, stage: Stage) -> Iterator[str]:
-    """A function that computes one row of a stage."""
-    first = sum(len(s.tables) for s in network.stages[:number])
-    plane = 1 + sum(s.outputs for s in network.stages[:number])
-    yield f"static void ep_stage_{number}(ep_state *s, int y, uint8_t *out, size_t stride) {{"
-    yield "    const int width = s->width;"
-    yield f"    memset(s->sums, 0, sizeof(int16_t) * {stage.rotations * stage.outputs} * (size_t)width);"
-    for quarter in range(stage.rotations):
-        for place, table in enumerate(stage.tables):
-            yield from _lookup(table, first + place, quarter, stage)
-    whole = denominator(stage) * stage.divisor
-    shared = f"{stage.rotations}, {whole}, {stage.bias}, width, s->sums"
-    if number == len(network.stages) - 1:
-        yield f"    ep_blocks({stage.scale}, {shared}, out, stride);"
-    else:
-        yield "    (void)out; (void)stride;"
-        for output in range(stage.outputs):
-            yield f"    ep_planes({stage.outputs}, {shared}, {output}, ep_place(s, {plane + output}, y));"
-            yield f"    ep_margins(ep_place(s, {plane + output}, y), width, ep_mirrored(s, {_after(network, number)}));"
-    yield "}\n"
-
-
-def _after(network: Network, number: int) -> int:
-    """The reach of the stages that read a stage's planes."""
-    return max(stage.reach for stage in network.stages[number + 1 :])
-
-
-def _lookup(table: Table, number: int, quarter: int, stage: Stage) -> Iterator[str]:
-    """The two calls that add a table in one rotation."""
-    places = [(s.plane, *rotated(s.row, s.column, quarter)) for tap in table.taps for s in tap if s.weight == WHOLE]
-    pointers = [f"ep_row(s, {plane}, y + {row}, {stage.reach}) + {column}" for plane, row, column in places]
-    strides = [table.nodes ** (len(places) - 1 - k) for k in range(len(places))]
-    pad = 4 - len(places)
-    given = ", ".join([*pointers, *[pointers[0]] * pad, *map(str, strides), *["0"] * pad])
-    yield f"    ep_corners({len(places)}, {table.interval_bits}, {given}, width, s->rows, s->weights);"
-    yield f"    ep_gather({len(places) + 1}, {table.outputs}, s->tables[{number}], width, s->rows, s->weights,"
-    yield f"              s->sums + (ptrdiff_t){quarter} * {stage.outputs} * width);"
-
-
 def _machine(network: Network, name: str, outputs: int, tables: bool) -> str:
     """Rows in, rows out: which row of which stage can be computed next."""
-    count = len(network.stages)
+    count, wide = len(network.stages), any(is_wide(stage) for stage in network.stages)
     reaches = [stage.reach for stage in network.stages]
     uses = [sorted({s.plane for t in stage.tables for s in t.sources}) for stage in network.stages]
     maker = [-1, *[k for k, stage in enumerate(network.stages[:-1]) for _ in range(stage.outputs)]]
@@ -313,7 +276,9 @@ def _machine(network: Network, name: str, outputs: int, tables: bool) -> str:
         "NAME": name,
         "STAGES": str(count),
         "CORNERS": str(1 + max(len(t.taps) for stage in network.stages for t in stage.tables)),
-        "SUMS": str(outputs),
+        "SUMS": f"({outputs} * sizeof({'int32_t' if wide else 'int16_t'}))",
+        "WEIGHT": "uint16_t" if wide else "uint8_t",
+        "VALUES": "4" if wide else "0",
         "FIRST_REACH": str(max(stage.reach for k, stage in enumerate(network.stages) if 0 in uses[k])),
         "LATER": "{" + ", ".join(str(sum(reaches[k + 1 :])) for k in range(count)) + "}",
         "READY": "\n".join(ready),

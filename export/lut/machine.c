@@ -21,15 +21,16 @@ static int ep_end(const ep_state *s, int stage) {
 size_t @NAME@_memory(int width) {
     const size_t w = width < 1 ? 1 : (size_t)width;
     const size_t planes = (size_t)EP_PLANES * EP_RING * (w + 2 * EP_MARGIN);
-    return (sizeof(int32_t) * @CORNERS@ + sizeof(int16_t) * @SUMS@ + @CORNERS@) * w + planes;
+    return (sizeof(int32_t) * @CORNERS@ + @SUMS@ + sizeof(uint16_t) * @VALUES@ + sizeof(@WEIGHT@) * @CORNERS@) * w + planes;
 }
 
 int @NAME@_start_part(@NAME@_state *s, void *memory, int width, int height, int first, int last) {
     if (width < 1 || height < 1 || width > 32768 || height > 32768 || first < 0 || last > height || first >= last) return -1;
     s->rows = (int32_t *)memory;
-    s->sums = (int16_t *)(s->rows + (size_t)width * @CORNERS@);
-    s->weights = (uint8_t *)(s->sums + (size_t)width * @SUMS@);
-    s->planes = s->weights + (size_t)width * @CORNERS@;
+    s->sums = s->rows + (size_t)width * @CORNERS@;
+    s->values = (uint16_t *)(void *)((char *)s->sums + (size_t)width * @SUMS@);
+    s->weights = s->values + (size_t)width * @VALUES@;
+    s->planes = (uint8_t *)s->weights + (size_t)width * @CORNERS@ * sizeof(@WEIGHT@);
     s->pitch = (size_t)width + 2 * EP_MARGIN;
     s->tables = EP_TABLES;
     s->width = width;

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.compiled import library
 from export.errors import ExportError
 from export.lut.csource import source_of
+from export.lut.layout import stored
 from export.lut.network import Network
 
-__all__ = ["Engine", "compiler", "engine_of", "library", "runner"]
+__all__ = ["Engine", "engine_of", "runner"]
 
-_FLAGS = ("-O3", "-march=native"), ("-O3",)
 _SPARE = 64  # bytes behind a table, for loads of whole vectors
 _LEAST_ROWS = 16  # that are worth a thread
 
@@ -73,71 +68,16 @@ class Engine:
         return self._pool[1]
 
 
-def compiler() -> str | None:
-    """A C compiler of this machine: $CC, cc, gcc or clang."""
-    names = [name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name]
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
 def engine_of(network: Network) -> Engine | None:
     """The compiled engine, from the cache where it is there; None where no compiler is.
 
     Raises:
         ExportError: a network that the C engine does not know, or that the compiler refuses.
     """
-    if compiler() is None:
-        return None
     source = source_of(replace(network, name="net"), tables=False)
-    tables = [table.entries for stage in network.stages for table in stage.tables]
-    return Engine(library({"net.c": source.code, "net.h": source.header}), "net", network.scale, tables)
-
-
-def library(files: Mapping[str, str]) -> ctypes.CDLL:
-    """C code compiled for this machine, the first file with the others beside it; from the cache where it is there.
-
-    Raises:
-        ExportError: no compiler, or one that refuses the code.
-    """
-    command = compiler()
-    if command is None:
-        raise ExportError("no C compiler here; install gcc or clang, or name one in $CC")
-    key = hashlib.sha256("\0".join([*files, *files.values(), command, _processor()]).encode()).hexdigest()[:24]
-    path = _cache() / f"{key}.so"
-    if not path.is_file():
-        _compile(command, files, path)
-    return ctypes.CDLL(str(path))
-
-
-def _processor() -> str:
-    """What native code was made for: a cache may move to another machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), os.uname().machine)
-
-
-def _cache() -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepress" / "lut"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        root = Path(tempfile.gettempdir()) / f"edgepress-lut-{os.getuid()}"
-        root.mkdir(mode=0o700, exist_ok=True)
-    return root
-
-
-def _compile(command: str, files: Mapping[str, str], path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        for name, text in files.items():
-            (Path(scratch) / name).write_text(text, encoding="utf-8")
-        said = ""
-        for flags in _FLAGS:
-            arguments = [command, "-std=c99", *flags, "-shared", "-fPIC", f"./{next(iter(files))}", "-o", "net.so"]
-            done = subprocess.run(arguments, cwd=scratch, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                (Path(scratch) / "net.so").replace(path)
-                return
-            said = done.stderr.strip()
-        raise ExportError(f"{command} refuses the engine of a network of tables: {said[:300]}")
+    tables = [stored(table) for stage in network.stages for table in stage.tables]
+    made = library({"net.c": source.code, "net.h": source.header})
+    return None if made is None else Engine(made, "net", network.scale, tables)
 
 
 def runner(network: Network, threads: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

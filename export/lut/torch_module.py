@@ -12,17 +12,16 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from export.errors import ExportError
-from export.lut.network import WHOLE, Network, Stage, Table, Tap, band_rows, rotated
+from export.lut.layout import Grid, grids, stored
+from export.lut.network import WHOLE, Network, Stage, Table, Tap, rotated
 from export.lut.numpy_engine import denominator
 
 __all__ = ["Lookup"]
@@ -83,7 +82,7 @@ class _Stage(nn.Module):
         self._reach, self._scale, self._outputs = stage.reach, stage.scale, stage.outputs
         self._divisor, self._bias, self._whole = stage.divisor, stage.bias, denominator(stage)
         self._planes = sorted({s.plane for t in stage.tables for s in t.sources})
-        key = 1 << max(max(g.strides) for t in stage.tables for g in _grids(t)).bit_length()
+        key = 1 << max(max(g.strides) for t in stage.tables for g in grids(t)).bit_length()
         self.lookups = nn.ModuleList(_Table(table, self._whole, key, where) for table in stage.tables)
         kernels: dict[tuple[tuple[int, int, int, int], ...], int] = {}
         self._taps: list[list[list[int]]] = [[] for _ in range(stage.rotations)]
@@ -154,13 +153,13 @@ class _Table(nn.Module):
 
     def __init__(self, table: Table, whole: int, key: int, where: str) -> None:
         super().__init__()
-        self._grids = grids = _grids(table)
+        self._grids = found = grids(table)
         self._key = key
-        self._rest = whole // grids[-1].unit
+        self._rest = whole // found[-1].unit
         """What the weights lack to add up to `whole`."""
-        self._width = 0 if table.band is None else table.band.width * grids[0].unit
-        self.register_buffer("entries", torch.from_numpy(_rows(table)))
-        _ensure_exact(f"{where}: keys", key * grids[-1].unit // 2)
+        self._width = 0 if table.band is None else table.band.width * found[0].unit
+        self.register_buffer("entries", torch.from_numpy(stored(table)))
+        _ensure_exact(f"{where}: keys", key * found[-1].unit // 2)
         _ensure_exact(f"{where}: row numbers", len(self.entries))
 
     def forward(self, values: list[Tensor]) -> Tensor:
@@ -185,67 +184,17 @@ class _Table(nn.Module):
     def _placed(self, values: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor | int]]:
         """The row of the corner below, and each tap's fraction and stride."""
         grid = self._grids[-1]
-        row, fractions = grid.place(values)
+        row, fractions = _place(grid, values)
         strides: list[Tensor | int] = list(grid.strides)
         if len(self._grids) == 1:
             return row, fractions, strides
         fine = self._grids[0]
         near = functools.reduce(torch.maximum, [(v - values[0]).abs() for v in values[1:]]) <= float(self._width)
-        fine_row, fine_fractions = fine.place(values)
+        fine_row, fine_fractions = _place(fine, values)
         ratio = float(grid.unit // fine.unit)
         fractions = [torch.where(near, f * ratio, c) for f, c in zip(fine_fractions, fractions, strict=True)]
         chosen = [torch.where(near, float(f), float(c)) for f, c in zip(fine.strides, grid.strides, strict=True)]
         return torch.where(near, fine_row, row), fractions, [*chosen]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Nodes of a table and their rows."""
-
-    unit: int
-    """Between two nodes, in the taps' resolution."""
-    strides: tuple[int, ...]
-    """Rows from a node to the next, for each tap."""
-    start: int = 0
-    """Row of the nodes 0."""
-
-    def place(self, values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The row of the nodes below, and what lies above them."""
-        nodes = [torch.floor(v * (1 / self.unit)) for v in values]
-        fractions = [v - node * float(self.unit) for v, node in zip(values, nodes, strict=True)]
-        row = _sum(node * float(stride) for node, stride in zip(nodes, self.strides, strict=True))
-        return row + float(self.start) if self.start else row, fractions
-
-
-def _grids(table: Table) -> tuple[_Grid, ...]:
-    """That of the band, where there is one, and that of the whole table."""
-    whole = WHOLE if table.sampled else 1
-    count = len(table.taps)
-    if table.band is None:
-        return (_Grid(whole << table.interval_bits, _strides(table.nodes, count)),)
-    side = 2 * table.band.width + 1  # the row of nodes a, b, c, d is side^3 a + side^2 (b-a+width) + ...
-    _, *others = _strides(side, count)
-    first = side**3 - sum(others)
-    coarse_nodes = (256 >> table.band.interval_bits) + 1
-    return (
-        _Grid(whole << table.interval_bits, (first, *others), table.band.width * sum(others)),
-        _Grid(whole << table.band.interval_bits, _strides(coarse_nodes, count), table.nodes * side**3),
-    )
-
-
-def _strides(nodes: int, taps: int) -> tuple[int, ...]:
-    return tuple(nodes ** (taps - 1 - k) for k in range(taps))
-
-
-def _rows(table: Table) -> NDArray[np.int8]:
-    """The entries, a band's with room for the nodes that it has not, so that a row's number is linear in its nodes."""
-    if table.band is None:
-        return np.array(table.entries)
-    fine, coarse = _grids(table)
-    near = band_rows(table.nodes, table.band.width)
-    room = np.zeros((coarse.start, table.outputs), np.int8)
-    room[near @ np.array(fine.strides) + fine.start] = table.entries[: len(near)]
-    return np.concatenate([room, table.entries[len(near) :]])
 
 
 def _mirrored_places(sides: Sequence[int], reach: int) -> list[Tensor]:
@@ -278,6 +227,14 @@ def _ensure_exact(what: str, most: int) -> None:
         raise ExportError(
             f"{what} up to {most}, which float32 does not hold exactly, expected at most {_EXACT}; write it as lut or c"
         )
+
+
+def _place(grid: Grid, values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The row of the nodes below, and what lies above them."""
+    nodes = [torch.floor(v * (1 / grid.unit)) for v in values]
+    fractions = [v - node * float(grid.unit) for v, node in zip(values, nodes, strict=True)]
+    row = _sum(node * float(stride) for node, stride in zip(nodes, grid.strides, strict=True))
+    return row + float(grid.start) if grid.start else row, fractions
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:

@@ -10,8 +10,9 @@ from compress.cli import main
 from compress.data import folder
 from compress.errors import DataError
 from compress.evaluate import score
+from export.compiled import compiler
 from export.lut import container
-from export.lut.native import compiler, runner
+from export.lut.native import runner
 
 
 def save(path: Path, rows: int, outputs: int = 4, dtype: type = np.int8) -> Path:

@@ -10,8 +10,9 @@ import pytest
 
 from export import formats
 from export.artifact import Artifact, Card, ExportSpec, Image, Session
+from export.compiled import compiler
 from export.errors import ExportError
-from export.lut import native, numpy_engine
+from export.lut import numpy_engine
 from export.lut.network import Band, Network, Source, Stage, Table, Tap, plain_taps, rows_of
 from export.lut.torch_module import Lookup
 from export.parity import compare
@@ -48,7 +49,7 @@ def least() -> Network:
 
 
 MADE = {"rich": rich, "mirrored": mirrored, "least": least}
-needs_compiler = {"c": pytest.mark.skipif(native.compiler() is None, reason="no C compiler")}
+needs_compiler = {"c": pytest.mark.skipif(compiler() is None, reason="no C compiler")}
 every_format = pytest.mark.parametrize("name", formats.names(tables=True))
 every_file = pytest.mark.parametrize(
     ("name", "tables"),

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import formats
+from export import compiled, formats
 from export.artifact import Card, ExportSpec
+from export.compiled import compiler
 from export.errors import ExportError
-from export.lut import native
 from export.lut.network import Network, Stage, Table, plain_taps
 from export.lut.numpy_engine import enlarge
 from export.lut.torch_module import Lookup
 
-needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 ENTRIES = np.random.default_rng(0).integers(-128, 128, (5**2, 4), dtype=np.int8)
 NETWORK = Network("net", (Stage((Table(plain_taps("1x2"), ENTRIES, 6),), 1, scale=2),))
 
@@ -63,13 +63,13 @@ def test_source_that_was_changed(old: str, new: str, tmp_path: Path) -> None:
     path = written(tmp_path)
     for part in (path, tmp_path / "net_1_x2_int8.h"):
         part.write_text(part.read_text().replace(old, new))
-    with pytest.raises(ExportError, match=r"lacks a function|refuses the engine"):
+    with pytest.raises(ExportError, match=r"lacks a function|refuses net_1_x2_int8\.c"):
         formats.open_file(path, 1)
 
 
 def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
-    monkeypatch.setattr(native, "compiler", lambda: None)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
     with pytest.raises(ExportError, match=r"no C compiler here; install gcc or clang, or name one in \$CC"):
         formats.open_file(path, 1)
 
@@ -79,7 +79,7 @@ def test_make_and_cmake_build_the_example(tmp_path: Path) -> None:
     picture = b"P5\n11 9\n255\n" + pixels.tobytes()
     wanted = b"P5\n22 18\n255\n" + enlarge(NETWORK, pixels).tobytes()
     written(tmp_path)
-    if native.compiler() is None or shutil.which("make") is None:
+    if compiler() is None or shutil.which("make") is None:
         pytest.skip("no compiler or make here")
     subprocess.run(["make", "-C", str(tmp_path)], check=True, capture_output=True)
     assert subprocess.run([tmp_path / "net_1_x2_int8"], input=picture, capture_output=True, check=True).stdout == wanted

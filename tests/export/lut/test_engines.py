@@ -9,6 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from export import compiled
+from export.compiled import compiler
 from export.errors import ExportError
 from export.lut import csource, native, numpy_engine
 from export.lut.csource import identifier, source_of
@@ -36,7 +38,7 @@ int main(void) {
     return 0;
 }
 """
-needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 
 
 def table(taps: tuple[Tap, ...], outputs: int, bits: int = 4, band: Band | None = None, seed: int = 0) -> Table:
@@ -75,6 +77,30 @@ def banded() -> Network:
     return Network("banded", (Stage((table(plain_taps("S"), 4, 5, Band(2, 6)),), 1, scale=2),))
 
 
+def rich() -> Network:
+    """All at once, with 16 values a row: samplers over two planes into diagonal bands."""
+    means = tuple((Source(0, 0, k, 56), Source(0, k, 1, 200)) for k in range(4))
+    mixed = tuple((Source(0, k % 2, k // 2, 19), Source(1, k // 2, k % 2, 237), Source(1, 2, 2, 0)) for k in range(4))
+    first = Stage((table(means, 1, 4, Band(2, 5)), table(means[::-1], 1, 4, seed=1)), 8, 127)
+    last = tuple(table(mixed, 16, 5, band, seed=k) for k, band in enumerate((Band(2, 6), None, Band(4, 7))))
+    return Network("rich", (first, Stage(last, 3, scale=4)))
+
+
+def banded_x4() -> Network:
+    return Network("banded", (Stage((table(plain_taps("Y"), 16, 4, Band(2, 5)),), 1, scale=4),))
+
+
+def many() -> Network:
+    """Sums of one rotation that pass 16 bits."""
+    return Network("many", (Stage(tuple(table(plain_taps("1x3"), 16, 6, seed=k) for k in range(5)), 5, scale=4),))
+
+
+def coarse_samplers() -> Network:
+    """Weights that pass 15 bits."""
+    means = tuple((Source(0, 0, k, 1), Source(0, 1, k, 255)) for k in range(3))
+    return Network("coarse", (Stage((table(means, 16, 7),), 1, scale=4),))
+
+
 PLAIN: dict[str, Callable[[], Network]] = {
     **{f"pattern {p}": lambda p=p: one(p, bits=6) for p in PATTERNS},  # type: ignore[misc]
     "x4": lambda: one("S", 4, 4),
@@ -86,7 +112,14 @@ PLAIN: dict[str, Callable[[], Network]] = {
     "two stages x2": lambda: two_stages(2),
     "planes": channels,
 }
-ALL = PLAIN | {"sampled": sampled, "banded": banded}
+ALL = PLAIN | {
+    "sampled": sampled,
+    "banded": banded,
+    "banded x4": banded_x4,
+    "rich": rich,
+    "many": many,
+    "coarse samplers": coarse_samplers,
+}
 
 
 def image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -106,9 +139,9 @@ def test_numpy_is_the_slow_reference(name: str, size: tuple[int, int], reference
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ALL)
 def test_compiled_code_is_numpy(name: str) -> None:
-    network = PLAIN[name]()
+    network = ALL[name]()
     engine = native.engine_of(network)
     assert engine is not None
     for number, size in enumerate([*SIZES, (70, 37)]):
@@ -119,15 +152,15 @@ def test_compiled_code_is_numpy(name: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["x4", "two stages", "x3 mirrored", "planes"])
+@pytest.mark.parametrize("name", ["two stages", "x3 mirrored", "planes", "rich", "coarse samplers"])
 def test_exported_source_runs_row_by_row_without_a_warning_or_a_stray_access(name: str, tmp_path: Path) -> None:
-    network = PLAIN[name]()
+    network = ALL[name]()
     source = source_of(Network("net", network.stages, network.padding))
     (tmp_path / "net.h").write_text(source.header)
     (tmp_path / "net.c").write_text(source.code)
     (tmp_path / "main.c").write_text(MAIN)
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
-    command = [native.compiler() or "", *flags, "net.c", "main.c", "-o", "main"]
+    command = [compiler() or "", *flags, "net.c", "main.c", "-o", "main"]
     subprocess.run(command, cwd=tmp_path, check=True)
     for number, size in enumerate(SIZES):
         pixels = image(*size, seed=number)
@@ -138,17 +171,18 @@ def test_exported_source_runs_row_by_row_without_a_warning_or_a_stray_access(nam
 
 
 def test_without_a_compiler_numpy_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "compiler", lambda: None)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
     network = two_stages()
     assert native.engine_of(network) is None
     np.testing.assert_array_equal(native.runner(network, 2)(image(9, 9)), numpy_engine.enlarge(network, image(9, 9)))
 
 
-@pytest.mark.parametrize("make", [sampled, banded])
-def test_what_c_does_not_know_is_named_and_left_to_numpy(make: Callable[[], Network]) -> None:
-    with pytest.raises(ExportError, match="sampled taps or compressed tables"):
-        source_of(make())
-    assert native.runner(make(), 1)(image(4, 4)).shape == (8, 8)
+def test_sums_that_no_32_bits_hold_are_named_and_left_to_numpy() -> None:
+    means = tuple((Source(0, 0, k, 1), Source(0, 1, k, 255)) for k in range(2))
+    network = Network("huge", (Stage(tuple(table(means, 1, 7) for _ in range(80)), 4096, scale=1),))
+    with pytest.raises(ExportError, match="sums of huge pass 32 bits"):
+        source_of(network)
+    np.testing.assert_array_equal(native.runner(network, 1)(image(4, 4)), numpy_engine.enlarge(network, image(4, 4)))
 
 
 def test_identifiers() -> None:
@@ -167,19 +201,20 @@ def test_a_table_by_hand() -> None:
 COMPILERS = ["gcc", "clang", "aarch64-linux-gnu-gcc"]
 
 
+@pytest.mark.parametrize("name", ["two stages", "rich"])
 @pytest.mark.parametrize("command", COMPILERS)
-def test_the_makefile_builds_a_program_that_enlarges_pictures(command: str, tmp_path: Path) -> None:
+def test_the_makefile_builds_a_program_that_enlarges_pictures(command: str, name: str, tmp_path: Path) -> None:
     if shutil.which(command) is None or shutil.which("make") is None:
         pytest.skip(f"no {command} or make here")
     emulator = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"] if command.startswith("aarch64") else []
     if emulator and shutil.which(emulator[0]) is None:
         pytest.skip("no qemu-aarch64 here")
-    network = two_stages()
+    network = ALL[name]()
     csource.write(network, tmp_path)
     subprocess.run(["make", "-C", str(tmp_path), f"CC={command}"], check=True, capture_output=True)
     pixels = image(21, 34)
     picture = b"P5\n34 21\n255\n" + pixels.tobytes()
-    program = [*emulator, str(tmp_path / "two")]
+    program = [*emulator, str(tmp_path / network.name)]
     done = subprocess.run(program, input=picture, capture_output=True, check=True)
     assert done.stdout == b"P5\n136 84\n255\n" + numpy_engine.enlarge(network, pixels).tobytes()
     assert subprocess.run(program, input=picture[:-1], capture_output=True, check=False).returncode == 4

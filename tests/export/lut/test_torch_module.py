@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from export.errors import ExportError
 from export.formats.lut import _planes
 from export.lut import numpy_engine
+from export.lut.layout import stored
 from export.lut.network import WHOLE, Band, Network, Source, Stage, Table, Tap, plain_taps, rows_of
-from export.lut.torch_module import Lookup, _rows
+from export.lut.torch_module import Lookup
 
 
 def table(taps: tuple[Tap, ...], outputs: int, bits: int, band: Band | None = None, seed: int = 0) -> Table:
@@ -140,7 +141,7 @@ def test_a_copy_gives_the_same() -> None:
 def test_a_bands_rows_lie_where_their_nodes_say() -> None:
     """The row of nodes a, b, c, d: 5^3 a + 25 (b-a+2) + 5 (c-a+2) + (d-a+2), and one of the coarse table behind."""
     banded = table(plain_taps("S"), 2, 5, Band(2, 6))
-    rows = _rows(banded)
+    rows = stored(banded)
     near = [(a, b, c, d) for a in range(9) for b in range(9) for c in range(9) for d in range(9)]
     near = [n for n in near if max(abs(k - n[0]) for k in n) <= 2]
     for entry, (a, b, c, d) in zip(banded.entries, near, strict=False):
