@@ -126,12 +126,12 @@ def lut_engine() -> str:
     """Published tables in our engine."""
     rows = []
     for title, found in _load("lut_engine").items():
-        scores = [f"{found['psnr'][name]:.2f}" for name in _SETS]
+        scores = [f"{found['psnr'][name]:.2f}" if found["psnr"] else "" for name in _SETS]
         times = [f"{found[k]:.1f}" for k in ("ms, one core", "ms, two cores", "ms, numpy")]
-        rest = [f"{found['ns a pixel']:.1f}", f"{found['rows read a pixel']:.1f}", f"{found['table_bytes'] / 1024:.0f}"]
-        rows.append([title, *scores, *times, *rest])
+        keys = ("ns a pixel", "rows read a pixel", "ns a row", "ns a row, reads alone")
+        rows.append([title, *scores, *times, *(f"{found[k]:.1f}" for k in keys), f"{found['table_bytes'] / 1024:.0f}"])
     times = ["ms, one core", "two cores", "numpy"]
-    return _grid(["tables", *_SETS, *times, "ns a pixel", "rows read a pixel", "KiB"], rows)
+    return _grid(["tables", *_SETS, *times, *keys, "KiB"], rows)
 
 
 def lut_training() -> str:
