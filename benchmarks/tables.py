@@ -146,6 +146,23 @@ def lut_training() -> str:
     return _grid(["x4", "after", *_SETS, "KiB", "minutes"], rows)
 
 
+def lut_runtimes() -> str:
+    """The same tables as files of every format."""
+    rows = []
+    for title, found in _load("lut_runtimes").items():
+        own = found["files"]["lut"]
+        for place, (name, file) in enumerate(sorted(found["files"].items(), key=lambda item: item[1]["ms, 1"])):
+            times = [
+                f"{file[f'ms, {n}']:.1f} ({file[f'p10-p90, {n}'][0]:.1f}-{file[f'p10-p90, {n}'][1]:.1f})"
+                for n in (1, 2)
+            ]
+            slower = f"{file['ms, 1'] / own['ms, 1']:.0f}x" if name not in ("lut", "c") else ""
+            equal = "yes" if file["equal"] else "no"
+            rows.append(["" if place else title, name, equal, *times, slower, f"{file['bytes'] / 1024:.0f}"])
+    header = ["tables", "file", "the engine's bytes", "ms, one thread (p10-p90)", "two threads", "against .lut", "KiB"]
+    return _grid(header, rows)
+
+
 def budget() -> str:
     """Seconds that searches took."""
     rows = [[n, f"{v['seconds']:.1f}", f"{v['over %']:+.1f} %", str(v["trials"])] for n, v in _load("budget").items()]
@@ -288,6 +305,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget": budget,
     "lut_engine": lut_engine,
     "lut_training": lut_training,
+    "lut_runtimes": lut_runtimes,
     "search_layered": search_layered,
     "search_predictors": search_predictors,
     "policy_losses": policy_losses,

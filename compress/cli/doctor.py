@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """0 when all is well, 3 when something that a run needs is missing."""
-    checks = [*_python(), *_packages(), *_owners(), *_processor(), *_disk(), *_runtimes()]
+    checks = [*_python(), *_packages(), *_owners(), *_processor(), *_compiler(), *_disk(), *_runtimes()]
     if args.json:
         json.dump([asdict(check) for check in checks], sys.stdout)
         sys.stdout.write("\n")
@@ -90,6 +90,12 @@ def _processor() -> Iterator[Check]:
     fast = [flag for flag in _INT8 if flag in words]
     found = ", ".join(fast) if fast else "none found: int8 may be no faster than float here"
     yield Check("int8 dot products", True, found)
+
+
+def _compiler() -> Iterator[Check]:
+    from export.lut import native
+
+    yield Check("C compiler", True, native.compiler() or "none: look-up tables run in numpy, their C source not at all")
 
 
 def _disk() -> Iterator[Check]:

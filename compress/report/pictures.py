@@ -81,7 +81,7 @@ def _strip(
     plain, file = (to_channels(to_uint8(run(bad.astype(np.float32) / np.float32(255.0))), 3) for run in runs)
     floor, hr = to_channels(floor, 3), to_channels(hr, 3)
     difference = np.abs(luma(file) - luma(plain))
-    top, left = _busiest(difference)
+    top, left = _busiest(difference if difference.any() else np.abs(luma(file) - luma(floor)))
     window = (slice(top, top + _CROP), slice(left, left + _CROP))
     name = result.deployed.artifact.name
 
