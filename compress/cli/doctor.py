@@ -93,9 +93,9 @@ def _processor() -> Iterator[Check]:
 
 
 def _compiler() -> Iterator[Check]:
-    from export.lut import native
+    from export.compiled import compiler
 
-    yield Check("C compiler", True, native.compiler() or "none: look-up tables run in numpy, their C source not at all")
+    yield Check("C compiler", True, compiler() or "none: look-up tables run in numpy, their C source not at all")
 
 
 def _disk() -> Iterator[Check]:
