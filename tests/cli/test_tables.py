@@ -13,11 +13,12 @@ import pytest
 from compress import result
 from compress.cli import main
 from export.artifact import Card
-from export.lut import container, native
+from export.compiled import compiler
+from export.lut import container
 from export.lut.network import Network, Stage, Table, plain_taps
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 
 
 @pytest.fixture(scope="module")
