@@ -50,6 +50,7 @@ def test_a_run_scores_checks_and_times_every_file(model: Path, images: Path, com
     assert again.returncode == done.returncode and result.load(out).files == found.files
 
 
+@pytest.mark.slow
 def test_other_targets_take_tables_by_their_recipe(model: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["run", "--model", str(model), "--target", "mobile", "--format", "tflite", "--data", str(images)]

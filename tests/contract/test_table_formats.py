@@ -49,15 +49,20 @@ def least() -> Network:
 
 
 MADE = {"rich": rich, "mirrored": mirrored, "least": least}
-needs_compiler = {"c": pytest.mark.skipif(compiler() is None, reason="no C compiler")}
+_C = pytest.mark.skipif(compiler() is None, reason="no C compiler")
+_LONG = {("tflite", "rich"), ("onnx", "mirrored")}
+"""Files that take long to convert, of formats and networks that the others cover."""
+
+
+def marks(name: str, tables: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Of the tests of one file."""
+    return (*([_C] if name == "c" else []), *([pytest.mark.slow] if (name, tables) in _LONG else []))
+
+
 every_format = pytest.mark.parametrize("name", formats.names(tables=True))
 every_file = pytest.mark.parametrize(
     ("name", "tables"),
-    [
-        pytest.param(name, tables, marks=needs_compiler.get(name, ()))
-        for name in formats.names(tables=True)
-        for tables in MADE
-    ],
+    [pytest.param(name, tables, marks=marks(name, tables)) for name in formats.names(tables=True) for tables in MADE],
 )
 
 
@@ -98,12 +103,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Wr
         module, folder = modules[tables], tmp_path_factory.mktemp(f"{tables}-{name}")
         card = Card(tables, module.scale, 3, module.tables.halo, "int8")
         spec = ExportSpec(module, card, (24, 28))
-        try:
-            return Written(spec, folder, formats.write(name, spec, folder, f"{tables}_x{module.scale}_int8"))
-        except ExportError as error:
-            if name == "c" and "sampled taps or compressed tables" in str(error):
-                pytest.skip("the C engine does not know them yet")
-            raise
+        return Written(spec, folder, formats.write(name, spec, folder, f"{tables}_x{module.scale}_int8"))
 
     return write
 
