@@ -16,7 +16,7 @@ import numpy as np
 
 from export.errors import ExportError
 from export.files import atomic_write
-from export.lut.cstage import INT16, is_wide, stage_code, too_large
+from export.lut.cstage import INT16, is_special, is_wide, stage_code, too_large
 from export.lut.layout import stored
 from export.lut.network import Network, Stage
 from export.lut.numpy_engine import denominator
@@ -216,7 +216,7 @@ def _code(network: Network, name: str, tables: bool) -> Iterator[str]:
     yield f"#define EP_DIVIDE(x) {quotient or '(x)'}"
     yield resources.files("export.lut").joinpath("runtime.c").read_text(encoding="utf-8")
     yield from _tables(network, tables)
-    if any(is_wide(stage) for stage in network.stages):
+    if any(is_special(stage) for stage in network.stages):
         yield resources.files("export.lut").joinpath("wide.c").read_text(encoding="utf-8")
     for number in range(len(network.stages)):
         yield from stage_code(network, number)
@@ -262,6 +262,7 @@ def _tables(network: Network, inside: bool) -> Iterator[str]:
 def _machine(network: Network, name: str, outputs: int, tables: bool) -> str:
     """Rows in, rows out: which row of which stage can be computed next."""
     count, wide = len(network.stages), any(is_wide(stage) for stage in network.stages)
+    special = any(is_special(stage) for stage in network.stages)
     reaches = [stage.reach for stage in network.stages]
     uses = [sorted({s.plane for t in stage.tables for s in t.sources}) for stage in network.stages]
     maker = [-1, *[k for k, stage in enumerate(network.stages[:-1]) for _ in range(stage.outputs)]]
@@ -277,8 +278,8 @@ def _machine(network: Network, name: str, outputs: int, tables: bool) -> str:
         "STAGES": str(count),
         "CORNERS": str(1 + max(len(t.taps) for stage in network.stages for t in stage.tables)),
         "SUMS": f"({outputs} * sizeof({'int32_t' if wide else 'int16_t'}))",
-        "WEIGHT": "uint16_t" if wide else "uint8_t",
-        "VALUES": "4" if wide else "0",
+        "WEIGHT": "uint16_t" if special else "uint8_t",
+        "VALUES": "4" if special else "0",
         "FIRST_REACH": str(max(stage.reach for k, stage in enumerate(network.stages) if 0 in uses[k])),
         "LATER": "{" + ", ".join(str(sum(reaches[k + 1 :])) for k in range(count)) + "}",
         "READY": "\n".join(ready),

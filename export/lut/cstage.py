@@ -11,7 +11,7 @@ from export.lut.layout import grids
 from export.lut.network import WHOLE, Network, Stage, Table, rotated
 from export.lut.numpy_engine import denominator
 
-__all__ = ["INT16", "is_wide", "stage_code", "too_large"]
+__all__ = ["INT16", "is_special", "is_wide", "stage_code", "too_large"]
 
 INT16 = 32767
 _INT31 = 2**31 - 1
@@ -19,8 +19,12 @@ _INT31 = 2**31 - 1
 
 def is_wide(stage: Stage) -> bool:
     """Whether a stage takes 32-bit sums."""
-    special = any(t.sampled or t.band for t in stage.tables)
-    return special or denominator(stage) * 128 * len(stage.tables) > INT16
+    return any(t.sampled for t in stage.tables) or denominator(stage) * 128 * len(stage.tables) > INT16
+
+
+def is_special(stage: Stage) -> bool:
+    """Whether a stage takes what wide.c has: 32-bit sums, or bands."""
+    return is_wide(stage) or any(t.band for t in stage.tables)
 
 
 def too_large(stage: Stage) -> bool:
@@ -42,7 +46,7 @@ def stage_code(network: Network, number: int) -> Iterator[str]:
     yield f"    memset(sums, 0, sizeof({kind}) * {stage.rotations * stage.outputs} * (size_t)width);"
     for quarter in range(stage.rotations):
         for place, table in enumerate(stage.tables):
-            yield from (_wide if wide else _plain)(table, first + place, quarter, stage)
+            yield from (_wide if is_special(stage) else _plain)(table, first + place, quarter, stage)
     whole = denominator(stage) * stage.divisor
     shared = f"{stage.rotations}, {whole}, {stage.bias}, width, sums"
     if number == len(network.stages) - 1:
@@ -90,6 +94,7 @@ def _wide(table: Table, number: int, quarter: int, stage: Stage) -> Iterator[str
         factor = [source.weight if table.sampled else source.weight // WHOLE for source in used]
         terms = " + ".join(f"{w}u * p{place}_{k}[x]" for k, w in enumerate(factor))
         yield f"        uint16_t *const v{place} = s->values + (ptrdiff_t){place} * width;"
+        yield "        EP_INDEPENDENT"
         yield f"        for (int x = 0; x < width; ++x) v{place}[x] = (uint16_t)({terms});"
     yield "    }"
     whole, count, near = denominator(stage), len(table.taps), grids(table)[0]
@@ -103,5 +108,11 @@ def _wide(table: Table, number: int, quarter: int, stage: Stage) -> Iterator[str
         )
     yield f"    ep_corners_wide({count}, {limit}, {numbers[0]},"
     yield f"                    {numbers[1]}, s->values, width, s->rows, (uint16_t *)s->weights);"
-    yield f"    ep_gather_wide({count + 1}, {table.outputs}, {whole}, s->tables[{number}], width, s->rows,"
-    yield f"                   (const uint16_t *)s->weights, sums + (ptrdiff_t){quarter} * {stage.outputs} * width);"
+    sums = f"sums + (ptrdiff_t){quarter} * {stage.outputs} * width"
+    if is_wide(stage):
+        yield f"    ep_gather_wide({count + 1}, {table.outputs}, {whole}, s->tables[{number}], width, s->rows,"
+        yield f"                   (const uint16_t *)s->weights, {sums});"
+    else:
+        yield f"    ep_narrow({count + 1} * width, s->weights);"
+        yield f"    ep_gather({count + 1}, {table.outputs}, s->tables[{number}], width, s->rows,"
+        yield f"              (const uint8_t *)s->weights, {sums});"

@@ -6,6 +6,15 @@
 #define EP_INLINE static inline
 #endif
 
+/* Before a loop whose rounds do not touch each other's memory: whole vectors of points are done at once. */
+#if defined(__clang__)
+#define EP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define EP_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define EP_INDEPENDENT
+#endif
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
@@ -41,8 +50,10 @@ static void ep_margins(uint8_t *row, int width, int mirrored) {
 
 /* Rows of the table and weights of the n + 1 corners around each pixel's n values; strides are below 2^16. */
 EP_INLINE void ep_corners(int n, int bits, const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3,
-                          int32_t s0, int32_t s1, int32_t s2, int32_t s3, int width, int32_t *rows, uint8_t *weights) {
+                          int32_t s0, int32_t s1, int32_t s2, int32_t s3, int width, int32_t *restrict rows,
+                          uint8_t *restrict weights) {
     const int32_t low = (1 << bits) - 1;
+    EP_INDEPENDENT
     for (int x = 0; x < width; ++x) {
         const int32_t a = p0[x], b = n > 1 ? p1[x] : 0, c = n > 2 ? p2[x] : 0, d = n > 3 ? p3[x] : 0;
         int32_t ka = (a & low) << 16 | s0, kb = (b & low) << 16 | s1, kc = (c & low) << 16 | s2, kd = (d & low) << 16 | s3;

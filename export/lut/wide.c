@@ -1,24 +1,27 @@
-/* Stages of samplers and bands: taps of 16 bits, weights of 16, sums of 32. */
+/* Stages of samplers and bands: taps of 16 bits, weights of 16, sums of 32 where 16 do not hold them. */
 
 #define EP_SORT_WIDE(a, b) { const uint32_t high = a > b ? a : b; b = a > b ? b : a; a = high; }
+
+#define EP_EITHER(near, other) ((near) ^ (((near) ^ (other)) & far)) /* the other where far is -1 */
 
 /* As ep_corners, of values in 16 bits.  Points whose values all lie within `limit` of the first read the rows of the
    near grid, others those of the far one; a limit below 0 leaves the near grid alone.  Weights add up to a node's
    distance times `near_times` or `far_times`, the same number. */
 EP_INLINE void ep_corners_wide(int n, int32_t limit, int near_bits, int near_times, int32_t near_start, int32_t n0,
                                int32_t n1, int32_t n2, int32_t n3, int far_bits, int far_times, int32_t far_start,
-                               int32_t f0, int32_t f1, int32_t f2, int32_t f3, const uint16_t *values, int width,
-                               int32_t *rows, uint16_t *weights) {
+                               int32_t f0, int32_t f1, int32_t f2, int32_t f3, const uint16_t *restrict values, int width,
+                               int32_t *restrict rows, uint16_t *restrict weights) {
+    EP_INDEPENDENT
     for (int x = 0; x < width; ++x) {
         const int32_t a = values[x], b = n > 1 ? values[width + x] : 0;
         const int32_t c = n > 2 ? values[2 * width + x] : 0, d = n > 3 ? values[3 * width + x] : 0;
-        const int far = limit >= 0 && ((n > 1 && (a - b > limit || b - a > limit)) ||
-                                       (n > 2 && (a - c > limit || c - a > limit)) ||
-                                       (n > 3 && (a - d > limit || d - a > limit)));
-        const int bits = far ? far_bits : near_bits;
-        const uint32_t times = (uint32_t)(far ? far_times : near_times), low = ((uint32_t)1 << bits) - 1;
-        const int32_t s0 = far ? f0 : n0, s1 = far ? f1 : n1, s2 = far ? f2 : n2, s3 = far ? f3 : n3;
-        int32_t row = (far ? far_start : near_start) + (a >> bits) * s0 + (b >> bits) * s1 + (c >> bits) * s2 + (d >> bits) * s3;
+        /* no branches: whole vectors of points are done at once */
+        const int32_t far = limit < 0 ? 0 : -((a - b > limit) | (b - a > limit) | (a - c > limit) | (c - a > limit) |
+                                              (a - d > limit) | (d - a > limit));
+        const int32_t bits = EP_EITHER(near_bits, far_bits), times = EP_EITHER(near_times, far_times);
+        const uint32_t low = ((uint32_t)1 << bits) - 1;
+        const int32_t s0 = EP_EITHER(n0, f0), s1 = EP_EITHER(n1, f1), s2 = EP_EITHER(n2, f2), s3 = EP_EITHER(n3, f3);
+        int32_t row = EP_EITHER(near_start, far_start) + (a >> bits) * s0 + (b >> bits) * s1 + (c >> bits) * s2 + (d >> bits) * s3;
         uint32_t ka = ((uint32_t)a & low) << 16 | (uint32_t)s0, kb = ((uint32_t)b & low) << 16 | (uint32_t)s1;
         uint32_t kc = ((uint32_t)c & low) << 16 | (uint32_t)s2, kd = ((uint32_t)d & low) << 16 | (uint32_t)s3;
         if (n == 4) { EP_SORT_WIDE(ka, kb) EP_SORT_WIDE(kc, kd) EP_SORT_WIDE(ka, kc) EP_SORT_WIDE(kb, kd) EP_SORT_WIDE(kb, kc) }
@@ -26,25 +29,34 @@ EP_INLINE void ep_corners_wide(int n, int32_t limit, int near_bits, int near_tim
         if (n == 2) { EP_SORT_WIDE(ka, kb) }
         const uint32_t fa = ka >> 16, fb = n > 1 ? kb >> 16 : 0, fc = n > 2 ? kc >> 16 : 0, fd = n > 3 ? kd >> 16 : 0;
         rows[x] = row;
-        weights[x] = (uint16_t)((low + 1 - fa) * times);
+        weights[x] = (uint16_t)((low + 1 - fa) * (uint32_t)times);
         row += (int32_t)(ka & 0xffff);
         rows[width + x] = row;
-        weights[width + x] = (uint16_t)((fa - fb) * times);
+        weights[width + x] = (uint16_t)((fa - fb) * (uint32_t)times);
         if (n > 1) {
             row += (int32_t)(kb & 0xffff);
             rows[2 * width + x] = row;
-            weights[2 * width + x] = (uint16_t)((fb - fc) * times);
+            weights[2 * width + x] = (uint16_t)((fb - fc) * (uint32_t)times);
         }
         if (n > 2) {
             row += (int32_t)(kc & 0xffff);
             rows[3 * width + x] = row;
-            weights[3 * width + x] = (uint16_t)((fc - fd) * times);
+            weights[3 * width + x] = (uint16_t)((fc - fd) * (uint32_t)times);
         }
         if (n > 3) {
             row += (int32_t)(kd & 0xffff);
             rows[4 * width + x] = row;
-            weights[4 * width + x] = (uint16_t)(fd * times);
+            weights[4 * width + x] = (uint16_t)(fd * (uint32_t)times);
         }
+    }
+}
+
+/* Weights of 16 bits, which fit 8, to 8 in their place. */
+EP_INLINE void ep_narrow(int count, void *weights) {
+    for (int k = 0; k < count; ++k) {
+        uint16_t weight;
+        memcpy(&weight, (const char *)weights + 2 * (size_t)k, sizeof weight);
+        ((uint8_t *)weights)[k] = (uint8_t)weight;
     }
 }
 
