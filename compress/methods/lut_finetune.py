@@ -55,7 +55,7 @@ class LutFinetune:
         """
         tables = tables_of(network, "lut-finetune")
         teacher = workshop.teacher if self.teacher_weight > 0 else None
-        if teacher is not None and tables_in(teacher.module) is not None:
+        if teacher is not None and tables_in(teacher.module) is tables:
             teacher = None
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         settings["teacher_weight"] = self.teacher_weight if teacher is not None else 0.0
