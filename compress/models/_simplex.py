@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from export.compiled import library
+from export.errors import ExportError
 from export.lut.network import WHOLE, Band, band_rows, rows_of
 
 __all__ = ["Grid", "Located", "interpolate"]
@@ -179,9 +180,12 @@ def _corners(fixed: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @cache
 def _code() -> ctypes.CDLL | None:
-    """The compiled passes; None where no compiler is."""
+    """The compiled passes; None where no compiler is, or one that refuses them."""
     text = resources.files("compress.models").joinpath("_simplex.c").read_text(encoding="utf-8")
-    return library({"simplex.c": text})
+    try:
+        return library({"simplex.c": text})
+    except ExportError:
+        return None
 
 
 @cache
