@@ -134,6 +134,14 @@ def lut_engine() -> str:
     return _grid(["tables", *_SETS, *times, *keys, "KiB"], rows)
 
 
+def lut_instructions() -> str:
+    """Instructions for each output pixel."""
+    found = _load("lut_instructions")
+    machines = list(next(iter(found.values())))
+    rows = [[title, *(f"{numbers[machine]:.0f}" for machine in machines)] for title, numbers in found.items()]
+    return _grid(["instructions a pixel", *machines], rows)
+
+
 def lut_training() -> str:
     """Tables trained here, step by step."""
     rows = []
@@ -305,6 +313,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget": budget,
     "lut_engine": lut_engine,
     "lut_training": lut_training,
+    "lut_instructions": lut_instructions,
     "lut_runtimes": lut_runtimes,
     "search_layered": search_layered,
     "search_predictors": search_predictors,
