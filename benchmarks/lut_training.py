@@ -41,7 +41,7 @@ from export.lut.native import runner
 
 SETS = ("Set5", "Set14", "B100")
 ROWS: dict[str, tuple[str, Sequence[Method]]] = {
-    "MuLUT + DFC": ("published", (LutDiagonal(), LutFinetune(steps=1500))),
+    "MuLUT + DFC": ("published, its own teacher", (LutDiagonal(), LutFinetune(steps=1500, teacher_weight=1.0))),
     "MuLUT + AutoLUT": ("published", (LutSamplers(window=5, mix=True), LutFinetune(steps=2000))),
     "MuLUT, trained here": (
         "SPAN",
@@ -89,16 +89,17 @@ def trained(title: str, data: Path, work: Path) -> dict[str, object]:
     given = source.resolve(Options(str(data / "weights/sr" / WEIGHTS["SPAN, 48 channels"]), "mobile").request)
     begin, steps = ROWS[title]
     network = given
-    if begin == "published":
+    if begin.startswith("published"):
         files = [data / f"weights/lut/mulut/LUT_ft_x4_4bit_int8_s{s}_{p}.npy" for s in (1, 2) for p in "sdy"]
         module = Written(published_tables.load(files, "mulut")).eval()
         network = Network("mulut", module, 4, 3, WeightsSource(None, "", builtin=False))
     task = TASKS[given.task](given, Options("", "", calibration=images).judged_on)
     place = work / title.replace(" ", "-").replace(",", "")
-    rows = [{"step": "published tables", **scores(network, data)}] if begin == "published" else []
+    rows = [{"step": "published tables", **scores(network, data)}] if network is not given else []
+    teacher = network if begin.endswith("teacher") else given
     for number, step in enumerate(steps, start=1):
         begun = time.monotonic()
-        network = step(network, task, Workshop(place / str(number), Reporter(), 0, given))
+        network = step(network, task, Workshop(place / str(number), Reporter(), 0, teacher))
         minutes = round((time.monotonic() - begun) / 60, 1)
         tables = network.module.tables() if callable(network.module.tables) else network.module.tables
         log = place / str(number) / "log.jsonl"
