@@ -25,7 +25,7 @@ from compress.data.images import read_rgb, to_channels
 from compress.evaluate import score
 from compress.methods.lut_diagonal import LutDiagonal
 from compress.methods.lut_samplers import LutSamplers
-from compress.models._tables import Written
+from compress.models._written import Written
 from compress.network import Network as Network_
 from compress.network import WeightsSource
 from export.compiled import library

@@ -29,7 +29,7 @@ from compress.methods.lut_diagonal import LutDiagonal
 from compress.methods.lut_finetune import LutFinetune
 from compress.methods.lut_samplers import LutSamplers
 from compress.methods.reparameterize import Reparameterize
-from compress.models._tables import Written
+from compress.models._written import Written
 from compress.network import Method, Network, WeightsSource
 from compress.options import Options
 from compress.progress import Reporter
@@ -51,6 +51,14 @@ ROWS: dict[str, tuple[str, Sequence[Method]]] = {
         "SPAN",
         (
             Distil("mulut", ("width=48", "depth=1", "window=5", "mix=true"), steps=6000),
+            Reparameterize(),
+            LutFinetune(steps=1500),
+        ),
+    ),
+    "ShiftLUT, 142 KiB, trained here": (
+        "SPAN",
+        (
+            Distil("shift-lut", ("blocks=4",), steps=8000, learning_rate=5e-3, validate_every=500),
             Reparameterize(),
             LutFinetune(steps=1500),
         ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from compress.source import Request
     from compress.task import Data, Task
     from compress.workshop import Workshop
-    from export.lut.network import Network as Tables
+    from export.lut.network import Tables
     from export.policy import QuantPolicy
 
 __all__ = [

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.lut.network import Network as Tables
-from export.lut.network import tables_of
+from export.lut.network import Tables, tables_of
 from export.policy import QuantPolicy
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 import pydantic
 
-from compress.methods._tables import changed, tables_of
+from compress.methods._tables import changed, stages_of
 from compress.network import Network
 from compress.registry import METHODS
 from compress.workshop import ALONE, Workshop
@@ -41,7 +41,7 @@ class LutDiagonal:
         Raises:
             UsageError: it has no tables.
         """
-        tables = tables_of(network, "lut-diagonal")
+        tables = stages_of(network, "lut-diagonal")
         stages = tuple(self._stage(stage) for stage in tables.stages)
         return changed(network, replace(tables, stages=stages))
 

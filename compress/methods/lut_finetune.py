@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import pydantic
 
 from compress.methods._tables import changed, tables_of
-from compress.models._table_families import of_file
-from compress.models._tables import file_key, written_out
+from compress.models._table_families import trainable
+from compress.models._written import file_key, of_file
 from compress.network import Network
 from compress.registry import METHODS
 from compress.train import TrainRecipe, train
@@ -64,7 +64,7 @@ class LutFinetune:
         with workshop.place() as folder:
             done = folder / "weights.safetensors"
             if not done.is_file():
-                begin = Beginning(replace(network, module=written_out(tables)))
+                begin = Beginning(replace(network, module=trainable(tables)))
                 known = (folder / "recipe.json").is_file()
                 train(recipe, task.training_images(), folder, teacher, known, workshop.reporter, begin)
             return changed(network, of_file(tables.name, read(done)[file_key(tables.name)], done))

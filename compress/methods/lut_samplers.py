@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 
 from compress.errors import UsageError
-from compress.methods._tables import changed, tables_of
+from compress.methods._tables import changed, stages_of
 from compress.network import Network
 from compress.registry import METHODS
 from compress.workshop import ALONE, Workshop
@@ -39,7 +39,7 @@ class LutSamplers:
         Raises:
             UsageError: it has no tables, or taps that lie outside of the window.
         """
-        tables = tables_of(network, "lut-samplers")
+        tables = stages_of(network, "lut-samplers")
         stages = [self._stage(stage, tables.stages[:number]) for number, stage in enumerate(tables.stages)]
         return changed(network, replace(tables, stages=tuple(stages)))
 

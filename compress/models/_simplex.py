@@ -8,24 +8,21 @@ exact in float32, so that sums over whole entries are the engine's integers.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib import resources
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from export.compiled import library
-from export.errors import ExportError
+from compress.models._passes import at, passes, shared
 from export.lut.network import WHOLE, Band, band_rows, rows_of
 
 __all__ = ["Grid", "Located", "interpolate"]
 
 _PLACES = WHOLE.bit_length() - 1
+_CODE = "_simplex.c"
 _SHARE = 4096  # points that are worth a thread
 
 
@@ -69,7 +66,7 @@ class Grid:
     def locate(self, values: Tensor) -> Located:
         """The corners around each of the points (N, taps), grey levels 0 to 255."""
         fixed = (values.detach().nan_to_num() * WHOLE).round().clamp(0, 255 * WHOLE).to(torch.int32).contiguous()
-        code = _code() if fixed.device.type == "cpu" else None
+        code = passes(_CODE) if fixed.device.type == "cpu" else None
         return _located(self, fixed) if code is None else _located_by(code, self, fixed)
 
 
@@ -112,7 +109,7 @@ class _Interpolation(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, entries: Tensor, located: Located) -> Tensor:
         ctx.located = located
         ctx.save_for_backward(entries)
-        code = _code() if entries.device.type == "cpu" else None
+        code = passes(_CODE) if entries.device.type == "cpu" else None
         if code is not None:
             return _read_by(code, located, entries.detach().contiguous())
         return torch.einsum("nc,nco->no", located.weights, entries[located.rows])
@@ -120,7 +117,7 @@ class _Interpolation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (entries,) = ctx.saved_tensors
-        code = _code() if entries.device.type == "cpu" else None
+        code = passes(_CODE) if entries.device.type == "cpu" else None
         given = gradients[0].contiguous()
         if code is not None:
             return (*_backward_by(code, ctx.located, entries.detach().contiguous(), given), None)
@@ -178,36 +175,6 @@ def _corners(fixed: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
     return rows, (edges[:, :-1] - edges[:, 1:]).float() / unit, order.to(torch.uint8)
 
 
-@cache
-def _code() -> ctypes.CDLL | None:
-    """The compiled passes; None where no compiler is, or one that refuses them."""
-    text = resources.files("compress.models").joinpath("_simplex.c").read_text(encoding="utf-8")
-    try:
-        return library({"simplex.c": text})
-    except ExportError:
-        return None
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, torch.get_num_threads()))
-
-
-def _shared(count: int, work: Callable[[int, int, int], None]) -> int:
-    """Do ``work(part, first, last)`` for parts of 0..count side by side; how many parts."""
-    parts = max(1, min(torch.get_num_threads(), count // _SHARE))
-    ends = [count * k // parts for k in range(parts + 1)]
-    if parts == 1:
-        work(0, 0, count)
-    else:
-        list(_pool().map(work, range(parts), ends[:-1], ends[1:]))
-    return parts
-
-
-def _at(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
 def _located_by(code: ctypes.CDLL, grid: Grid, fixed: Tensor) -> Located:
     count, taps = fixed.shape
     found = Located(
@@ -219,13 +186,13 @@ def _located_by(code: ctypes.CDLL, grid: Grid, fixed: Tensor) -> Located:
         torch.zeros(grid.rows, dtype=torch.uint8),
     )
     numbers, band = grid.numbers, grid.band or Band(0, grid.interval_bits)
-    shape = (taps, grid.interval_bits, band.width, band.interval_bits, _at(numbers), grid.start)
-    outs = [_at(t) for t in (found.rows, found.weights, found.order, found.coarse, found.seen)]
+    shape = (taps, grid.interval_bits, band.width, band.interval_bits, at(numbers), grid.start)
+    outs = [at(t) for t in (found.rows, found.weights, found.order, found.coarse, found.seen)]
 
     def work(part: int, first: int, last: int) -> None:
-        code.ep_locate(_at(fixed), *shape, ctypes.c_long(first), ctypes.c_long(last), *outs)
+        code.ep_locate(at(fixed), *shape, ctypes.c_long(first), ctypes.c_long(last), *outs)
 
-    _shared(count, work)
+    shared(count, _SHARE, work)
     return found
 
 
@@ -234,10 +201,10 @@ def _read_by(code: ctypes.CDLL, located: Located, entries: Tensor) -> Tensor:
     out = torch.empty(count, entries.shape[1])
 
     def work(part: int, first: int, last: int) -> None:
-        given = (_at(located.rows), _at(located.weights), _at(entries), corners, entries.shape[1])
-        code.ep_read(*given, ctypes.c_long(first), ctypes.c_long(last), _at(out))
+        given = (at(located.rows), at(located.weights), at(entries), corners, entries.shape[1])
+        code.ep_read(*given, ctypes.c_long(first), ctypes.c_long(last), at(out))
 
-    _shared(count, work)
+    shared(count, _SHARE, work)
     return out
 
 
@@ -246,11 +213,11 @@ def _backward_by(code: ctypes.CDLL, located: Located, entries: Tensor, gradient:
     to_values = torch.empty(count, corners - 1)
     to_entries = torch.zeros(torch.get_num_threads(), *entries.shape)
     units = [ctypes.c_float(unit) for unit in _units(located.grid)]
-    given = [_at(t) for t in (located.rows, located.weights, located.order, located.coarse, entries, gradient)]
+    given = [at(t) for t in (located.rows, located.weights, located.order, located.coarse, entries, gradient)]
 
     def work(part: int, first: int, last: int) -> None:
         sizes = (corners, entries.shape[1], *units, ctypes.c_long(first), ctypes.c_long(last))
-        code.ep_backward(*given, *sizes, _at(to_entries[part]), _at(to_values))
+        code.ep_backward(*given, *sizes, at(to_entries[part]), at(to_values))
 
-    parts = _shared(count, work)
+    parts = shared(count, _SHARE, work)
     return to_values, to_entries[:parts].sum(0)

@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import WeightsError
+from compress.models import _separable, _tables
 from compress.models._simplex import Grid
-from compress.models._tables import Branch, Layer, TableNetwork, Unit, Written
+from compress.models._tables import Branch, Layer, TableNetwork, Unit
 from compress.models._taps import Plain, Sampled, pattern_taps
+from compress.models._written import Written, file_key, of_file
 from compress.network import SUPER_RESOLUTION, Family
 from compress.registry import MODELS
 from compress.weights import load_into
 from export.errors import ExportError
-from export.lut import container
-from export.lut.network import PATTERNS, Band, Network
+from export.lut.network import PATTERNS, Band, Tables
+from export.separable.network import Separable
 
-__all__ = ["Reading", "Sizes", "StageLayout", "add_family", "built", "known_patterns", "of_file"]
+__all__ = ["Reading", "Sizes", "StageLayout", "add_family", "built", "known_patterns", "trainable"]
 
 _NEAR = 2  # nodes around the diagonal that DFC keeps; of the others, every second one
 
@@ -119,23 +121,31 @@ def _across(stage: StageLayout, sizes: Sizes) -> Branch:
     return Branch(reader, Unit(skip, sizes.width, sizes.depth), Grid(taps, sizes.interval_bits))
 
 
-def add_family(name: str, title: str, build: Callable[..., nn.Module]) -> None:
-    """Register a family of table networks."""
+Training = Callable[[str, Tensor, Mapping[str, Tensor]], nn.Module]
+
+
+def trainable(network: Tables) -> nn.Module:
+    """A network of tables whose entries, and samplers where there are, can be trained."""
+    return _separable.written_out(network) if isinstance(network, Separable) else _tables.written_out(network)
+
+
+def add_family(name: str, title: str, build: Callable[..., nn.Module], trained: Training | None = None) -> None:
+    """Register a family of table networks; ``trained`` makes the training form of a checkpoint's layout and tensors."""
 
     def from_state(state: Mapping[str, Tensor], path: Path) -> nn.Module:
-        return _loaded(name, state, path)
+        return _loaded(name, state, path, trained)
 
     marks = (f"{name}_layout|{name}_file",)
     MODELS.add(name)(Family(title=title, task=SUPER_RESOLUTION, build=build, from_state=from_state, marks=marks))
 
 
-def _loaded(name: str, state: Mapping[str, Tensor], path: Path) -> nn.Module:
+def _loaded(name: str, state: Mapping[str, Tensor], path: Path, trained: Training | None) -> nn.Module:
     """The network of a checkpoint, in the form that it was saved in.
 
     Raises:
         WeightsError: tensors of something else.
     """
-    written = state.get(f"{name}_file")
+    written = state.get(file_key(name))
     if written is not None and len(state) == 1:
         return Written(of_file(name, written, path)).eval()
     layout = state.get(f"{name}_layout")
@@ -143,10 +153,7 @@ def _loaded(name: str, state: Mapping[str, Tensor], path: Path) -> nn.Module:
         found = ", ".join(list(state)[:6])
         raise WeightsError(f"weights {path} are not {name}'s: expected {name}_layout; found {found}; choose --model")
     try:
-        layers = [Layer(*row[:4]) for row in layout.tolist()]
-        branches = [_saved_stage(number, state) for number in range(len(layers))]
-        padding = "reflect" if int(layout[0, 4]) else "replicate"
-        module = TableNetwork(name, layers, branches, padding)
+        module = (trained or _saved)(name, layout, state)
     except (KeyError, ValueError, IndexError, TypeError, RuntimeError, ExportError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"weights {path}: no {name} network can be made of them ({reason})") from None
@@ -154,19 +161,11 @@ def _loaded(name: str, state: Mapping[str, Tensor], path: Path) -> nn.Module:
     return module.eval()
 
 
-def of_file(name: str, file: Tensor, path: Path) -> Network:
-    """The tables that a written-out network's tensor holds.
-
-    Raises:
-        WeightsError: damaged ones, or those of another network.
-    """
-    try:
-        network = container.loaded(file.to(torch.uint8).cpu().numpy().tobytes(), path)
-    except ExportError as error:
-        raise WeightsError(f"weights {error}") from None
-    if network.name != name:
-        raise WeightsError(f"weights {path} are tables of {network.name}, not of {name}; choose --model {network.name}")
-    return network
+def _saved(name: str, layout: Tensor, state: Mapping[str, Tensor]) -> nn.Module:
+    """The training form of networks with stages."""
+    layers = [Layer(*row[:4]) for row in layout.tolist()]
+    branches = [_saved_stage(number, state) for number in range(len(layers))]
+    return TableNetwork(name, layers, branches, "reflect" if int(layout[0, 4]) else "replicate")
 
 
 def _saved_stage(number: int, state: Mapping[str, Tensor]) -> list[Branch]:

@@ -12,16 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from compress.models._simplex import Grid, interpolate
 from compress.models._taps import Plain, Sampled, sampler_of
-from export.lut import container
+from compress.models._written import Written
 from export.lut.network import Band, Network, Stage, Table
-from export.lut.torch_module import Lookup
 
 __all__ = [
     "Branch",
@@ -29,8 +27,6 @@ __all__ = [
     "Layer",
     "TableNetwork",
     "Unit",
-    "Written",
-    "file_key",
     "written_out",
 ]
 
@@ -217,26 +213,6 @@ class TableNetwork(nn.Module):
 def _settled(total: Tensor, layer: Layer) -> Tensor:
     """Sums to grey levels."""
     return (_rounded(total / layer.divisor) + layer.bias).clamp(0, 255)
-
-
-def file_key(name: str) -> str:
-    """What the tensor with the bytes of a network's file is called."""
-    return f"{name.replace('.', '_')}_file"
-
-
-class Written(Lookup):
-    """A network of tables as it is deployed, which a checkpoint holds as one tensor, the bytes of its file.
-
-    (N, C, H, W) in [0, 1] to (N, C, scale*H, scale*W), multiples of 1/255.  Nothing in it can be trained.
-    """
-
-    def __init__(self, network: Network) -> None:
-        super().__init__(network)
-        for part in self.modules():
-            part._non_persistent_buffers_set.update(part._buffers)
-        self.table_bytes = network.table_bytes
-        file = np.frombuffer(container.dumped(network), np.uint8).copy()
-        self.register_buffer(file_key(network.name), torch.from_numpy(file))
 
 
 def written_out(network: Network) -> TableNetwork:

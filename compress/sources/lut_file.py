@@ -12,7 +12,7 @@ from compress.weights import sha256
 from export.artifact import Card
 from export.errors import ExportError
 from export.lut import container
-from export.lut.torch_module import Lookup
+from export.lut.modules import module_of
 
 __all__ = ["LutFile"]
 
@@ -40,7 +40,7 @@ class LutFile:
             tables = container.read(path)
             said = container.read_card(path)
             card = Card.from_json(said, path) if said is not None else None
-            module = Lookup(tables).eval()
+            module = module_of(tables).eval()
         except ExportError as error:
             raise WeightsError(f"model {error}") from None
         if request.scale not in (None, tables.scale):

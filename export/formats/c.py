@@ -16,7 +16,7 @@ from export.artifact import Card, ExportSpec
 from export.compiled import library
 from export.errors import ExportError
 from export.formats.lut import PlaneSession
-from export.lut import csource, native
+from export.lut import cpackage, native
 
 __all__ = ["RUNTIME", "RUNTIME_MODULE", "SUFFIX", "open", "operators", "read_card", "write"]
 
@@ -39,7 +39,8 @@ def write(spec: ExportSpec, path: Path) -> None:
         raise ExportError(f"c: {spec.card.model} is no network of look-up tables; take another format")
     if not re.fullmatch(r"[\w.-]+", path.stem):
         raise ExportError(f"c: a file {path.name!r} stands in no Makefile; expected a name of letters, digits, . _ -")
-    source, *_ = csource.write(replace(spec.tables, name=path.stem), path.parent, path.stem)
+    code = native.source_of(replace(spec.tables, name=path.stem))
+    source, *_ = cpackage.write(code, path.parent, path.stem)
     card = spec.card.to_json().replace("*/", r"*\/")  # the same JSON, and no end of the comment
     notes = f"/* edgepress {card} */\n/* operators {json.dumps({'LOOKUP': spec.tables.lookups})} */\n"
     source.write_text(notes + source.read_text(encoding="utf-8"), encoding="utf-8")

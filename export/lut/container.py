@@ -1,5 +1,7 @@
 """The file of a network of tables: safetensors, with what the tables mean as JSON in its header.
 
+Tables of single values (export/separable) have a header of their own, which export/separable/container.py reads.
+
 Tensors ``stage.table`` hold the entries, int8 (rows, outputs).  The header's ``lut`` says version, padding, and of
 each stage the divisor, bias, rotations and scale, and of each table its taps (plane, row, column, weight of each
 source), interval and band; ``sha256`` is the digest of all entries in order.
@@ -19,7 +21,9 @@ import pydantic
 from export.artifact import Card
 from export.errors import ExportError
 from export.files import atomic_write
-from export.lut.network import Band, Network, Source, Stage, Table
+from export.lut.network import Band, Network, Source, Stage, Table, Tables
+from export.separable import container as separable
+from export.separable.network import Separable
 
 __all__ = ["SUFFIX", "dumped", "loaded", "read", "read_card", "write"]
 
@@ -53,15 +57,19 @@ class _Network(pydantic.BaseModel):
     sha256: str
 
 
-def write(network: Network, path: Path, card: Card) -> None:
+def write(network: Tables, path: Path, card: Card) -> None:
     """Write a network; the file appears whole or not at all."""
     atomic_write(path, dumped(network, card))
 
 
-def dumped(network: Network, card: Card | None = None) -> bytes:
+def dumped(network: Tables, card: Card | None = None) -> bytes:
     """What a network's file holds."""
     from safetensors.numpy import save
 
+    said = {} if card is None else {"edgepress": card.to_json()}
+    if isinstance(network, Separable):
+        whole: bytes = save(separable.tensors_of(network), {**said, separable.KEY: separable.header_of(network)})
+        return whole
     tensors = {
         f"{s}.{t}": np.ascontiguousarray(table.entries)
         for s, stage in enumerate(network.stages)
@@ -74,7 +82,6 @@ def dumped(network: Network, card: Card | None = None) -> bytes:
         stages=[_said(stage) for stage in network.stages],
         sha256=_digest(network),
     )
-    said = {} if card is None else {"edgepress": card.to_json()}
     data: bytes = save(tensors, {**said, "lut": about.model_dump_json()})
     return data
 
@@ -99,13 +106,15 @@ def _digest(network: Network) -> str:
     return total.hexdigest()
 
 
-def read(path: Path) -> Network:
+def read(path: Path) -> Tables:
     """The network of a file.
 
     Raises:
         ExportError: missing, truncated, changed, of another version, or tables unlike what the header says.
     """
     tensors, header = _opened(path)
+    if separable.KEY in header:
+        return separable.network_of(path, header[separable.KEY], tensors)
     if "lut" not in header:
         raise ExportError(f"{path}: no tables of ours in it; make one by compress lut import, or export again")
     try:
@@ -123,7 +132,7 @@ def read(path: Path) -> Network:
     return network
 
 
-def loaded(data: bytes, where: Path) -> Network:
+def loaded(data: bytes, where: Path) -> Tables:
     """The network of what :func:`dumped` gave; ``where`` names it in messages.
 
     Raises:

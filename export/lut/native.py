@@ -6,17 +6,20 @@ import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.compiled import library
 from export.errors import ExportError
-from export.lut.csource import source_of
-from export.lut.layout import stored
-from export.lut.network import Network
+from export.lut import csource, layout
+from export.lut.cpackage import Source
+from export.lut.network import Tables
+from export.separable import csource as separable_source
+from export.separable.network import Separable
 
-__all__ = ["Engine", "engine_of", "runner"]
+__all__ = ["Engine", "engine_of", "runner", "source_of"]
 
 _SPARE = 64  # bytes behind a table, for loads of whole vectors
 _LEAST_ROWS = 16  # that are worth a thread
@@ -68,26 +71,48 @@ class Engine:
         return self._pool[1]
 
 
-def engine_of(network: Network) -> Engine | None:
+def source_of(network: Tables, tables: bool = True) -> Source:
+    """The C source of any network; see the engines' own.
+
+    Raises:
+        ExportError: one that the C engine does not know.
+    """
+    if isinstance(network, Separable):
+        return separable_source.source_of(network, tables)
+    return csource.source_of(network, tables)
+
+
+def engine_of(network: Tables) -> Engine | None:
     """The compiled engine, from the cache where it is there; None where no compiler is.
 
     Raises:
         ExportError: a network that the C engine does not know, or that the compiler refuses.
     """
     source = source_of(replace(network, name="net"), tables=False)
-    tables = [stored(table) for stage in network.stages for table in stage.tables]
+    if isinstance(network, Separable):
+        tables = separable_source.stored(network)
+    else:
+        tables = [layout.stored(table) for stage in network.stages for table in stage.tables]
     made = library({"net.c": source.code, "net.h": source.header})
     return None if made is None else Engine(made, "net", network.scale, tables)
 
 
-def runner(network: Network, threads: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """The fastest engine that this machine has for a network, on one channel."""
-    from export.lut.numpy_engine import enlarge
+def enlarged(network: Tables, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One channel (H, W) to (scale*H, scale*W), in numpy."""
+    from export.lut import numpy_engine
+    from export.separable import numpy_engine as separable_engine
 
+    if isinstance(network, Separable):
+        return separable_engine.enlarge(network, image)
+    return numpy_engine.enlarge(network, image)
+
+
+def runner(network: Tables, threads: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """The fastest engine that this machine has for a network, on one channel."""
     try:
         engine = engine_of(network)
     except ExportError:
         engine = None
     if engine is None:
-        return lambda image: enlarge(network, image)
+        return partial(enlarged, network)
     return lambda image: engine.enlarge(image, threads)

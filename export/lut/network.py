@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
+from export.separable.network import Separable
 
 __all__ = [
     "PATTERNS",
@@ -28,6 +29,7 @@ __all__ = [
     "Source",
     "Stage",
     "Table",
+    "Tables",
     "Tap",
     "plain_taps",
     "rotated",
@@ -180,10 +182,14 @@ class Network:
         return sum(stage.reach for stage in self.stages)
 
 
-def tables_of(module: object) -> Network | None:
-    """The tables that a torch module consists of (:class:`export.lut.torch_module.Lookup`); None for all others."""
+Tables = Network | Separable
+"""Of up to four values, or of one."""
+
+
+def tables_of(module: object) -> Tables | None:
+    """The tables that a torch module consists of; None for all others."""
     found = getattr(module, "tables", None)
-    return found if isinstance(found, Network) else None
+    return found if isinstance(found, Network | Separable) else None
 
 
 def _wrong(stage: Stage, planes: int, last: bool) -> Iterator[str]:

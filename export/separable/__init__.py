@@ -1,0 +1,1 @@
+"""Networks of one-dimensional look-up tables: what they are, their engines, C source."""
