@@ -21,7 +21,7 @@ import record
 from lut_engine import networks
 
 from compress.data.images import read_rgb, to_channels
-from export.lut import csource
+from export.lut import cpackage, native
 
 HERE = Path(__file__).resolve().parent
 MACHINES = {
@@ -62,7 +62,7 @@ def main() -> None:
             numbers[title] = {}
             for machine, (compiler, options) in MACHINES.items():
                 folder = Path(scratch) / f"{len(numbers)}-{machine.split(',')[0]}"
-                csource.write(replace(network, name="net"), folder)
+                cpackage.write(native.source_of(replace(network, name="net")), folder)
                 subprocess.run(
                     [compiler, "-std=c99", *options, "net.c", "net_example.c", "-o", "net"], cwd=folder, check=True
                 )

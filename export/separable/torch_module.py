@@ -33,7 +33,7 @@ class SeparableLookup(nn.Module):
         block = np.arange(self.scale**2).reshape(self.scale, -1)
         for quarter in range(1, 4 if self.scale > 1 else 1):
             turned = np.rot90(block, -quarter).reshape(-1)
-            self.register_buffer(f"turn_{quarter}", torch.from_numpy(turned.copy()))
+            self.register_buffer(f"turn_{quarter}", torch.eye(self.scale**2)[:, turned.tolist()])
 
     def forward(self, x: Tensor) -> Tensor:
         """Round to levels, and look up."""
@@ -47,22 +47,22 @@ class SeparableLookup(nn.Module):
             found = self._turned(high + _LEAST, low, quarter)
             total = found if total is None else total + found
         assert total is not None
-        out = torch.clamp(total + float(128), 0.0, 255.0) * (1 / 255)
+        out = (torch.clamp(total + float(128), 0.0, 255.0) * (1 / 255)).permute(0, 3, 1, 2)
         out = functional.pixel_shuffle(out, self.scale) if self.scale > 1 else out
         side = (height * self.scale, width * self.scale)
         return out.transpose(0, 1) if count == 1 else out.reshape(count, channels, *side)
 
     def _turned(self, high: Tensor, low: Tensor, quarter: int) -> Tensor:
-        """(N, scale*scale, H, W): one rotation's share."""
+        """(N, H, W, scale*scale): one rotation's share."""
         x = self.first[quarter](high, low)
         layers = list(self.others[quarter].children())
         for layer in layers[:-1]:
             given, mean = layer(x)
             x = torch.clamp(mean + given, _LEAST, _MOST)
         given, mean = layers[-1](x)
-        out = torch.clamp(mean + given if self._joined else mean, -128.0, 127.0)
+        out = torch.clamp(mean + given if self._joined else mean, -128.0, 127.0).permute(0, 2, 3, 1)
         turn = getattr(self, f"turn_{quarter}", None)
-        return out if turn is None else out.index_select(1, turn)
+        return out if turn is None else torch.matmul(out, turn)
 
 
 class _First(nn.Module):
@@ -154,23 +154,24 @@ class _Scalars(nn.Module):
     """The mean of the window's values of each channel, by that channel's tables."""
 
     entries: Tensor
+    adding: Tensor
 
     def __init__(self, layer: Layer, quarter: int) -> None:
         super().__init__()
         taps, channels, levels = layer.entries.shape
         starts = (torch.arange(channels * taps) * levels + HIGH // 2).float()
-        self._shape = (channels, taps)
+        self._count = taps
         self.taps = _Taps([_places(quarter)] * channels, starts)
+        self.register_buffer("adding", torch.eye(channels).repeat_interleave(taps, 0))
         values = np.ascontiguousarray(layer.entries.transpose(1, 0, 2)).reshape(-1, 1)
-        self.register_buffer("entries", torch.from_numpy(values))
+        # a second, empty column: what adds up the columns keeps no size in a TFLite file, as a squeeze would
+        self.register_buffer("entries", torch.from_numpy(np.pad(values, ((0, 0), (0, 1)))))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same."""
         places = self.taps(x).permute(0, 2, 3, 1).to(torch.int32)
-        found = functional.embedding(places, self.entries).to(torch.float32)
-        count, height, width = places.shape[:3]
-        sums = found.reshape(count, height, width, *self._shape).sum(4)
-        return _mean(sums, self._shape[1]).permute(0, 3, 1, 2)
+        found = functional.embedding(places, self.entries).to(torch.float32).sum(4)
+        return _mean(torch.matmul(found, self.adding), self._count).permute(0, 3, 1, 2)
 
 
 def _mean(sums: Tensor, count: int) -> Tensor:

@@ -12,8 +12,9 @@ import pytest
 from export import compiled
 from export.compiled import compiler
 from export.errors import ExportError
-from export.lut import csource, native, numpy_engine
-from export.lut.csource import identifier, source_of
+from export.lut import cpackage, native, numpy_engine
+from export.lut.cpackage import identifier
+from export.lut.csource import source_of
 from export.lut.network import PATTERNS, Band, Network, Source, Stage, Table, Tap, plain_taps, rows_of
 
 SIZES = [(1, 1), (1, 6), (5, 1), (3, 3), (2, 9), (7, 5)]
@@ -210,7 +211,7 @@ def test_the_makefile_builds_a_program_that_enlarges_pictures(command: str, name
     if emulator and shutil.which(emulator[0]) is None:
         pytest.skip("no qemu-aarch64 here")
     network = ALL[name]()
-    csource.write(network, tmp_path)
+    cpackage.write(source_of(network), tmp_path)
     subprocess.run(["make", "-C", str(tmp_path), f"CC={command}"], check=True, capture_output=True)
     pixels = image(21, 34)
     picture = b"P5\n34 21\n255\n" + pixels.tobytes()
