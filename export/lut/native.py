@@ -21,7 +21,7 @@ from export.separable.network import Separable
 
 __all__ = ["Engine", "engine_of", "runner", "source_of"]
 
-_SPARE = 64  # bytes behind a table, for loads of whole vectors
+_LINE = 64  # bytes of a cache line: where tables begin, and what may be read behind them
 _LEAST_ROWS = 16  # that are worth a thread
 
 
@@ -32,7 +32,7 @@ class Engine:
         """Take the functions whose names begin with ``name``, and the tables where the library does not hold them."""
         self._scale = scale
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
-        self._tables = [np.concatenate([t.reshape(-1), np.zeros(_SPARE, np.int8)]) for t in tables]
+        self._tables = [_placed(table) for table in tables]
         pointers = (ctypes.c_void_p * len(self._tables))(*[t.ctypes.data for t in self._tables])
         self._given = (pointers,) if tables else ()
         self._memory = getattr(library, f"{name}_memory")
@@ -69,6 +69,14 @@ class Engine:
         if self._pool is None or self._pool[0] < bands:
             self._pool = (bands, ThreadPoolExecutor(bands - 1))
         return self._pool[1]
+
+
+def _placed(table: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A table at the beginning of a cache line, with another line behind it, for loads of whole vectors."""
+    memory = np.zeros(table.size + 2 * _LINE, np.int8)
+    start = -memory.ctypes.data % _LINE
+    memory[start : start + table.size] = table.reshape(-1)
+    return memory[start:]
 
 
 def source_of(network: Tables, tables: bool = True) -> Source:

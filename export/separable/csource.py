@@ -14,7 +14,7 @@ from export.separable.network import Separable
 
 __all__ = ["source_of", "stored"]
 
-_FIELDS = "uint8_t *rows;\n    int16_t *sums;\n    int8_t *low, *outs, *means;"
+_FIELDS = "uint8_t *rows, *pixels;\n    int8_t *low, *outs;"
 _KINDS = {"spread": 0, "depthwise": 1, "pointwise": 2}
 
 
@@ -48,7 +48,7 @@ def _code(network: Separable, name: str, tables: bool) -> Iterator[str]:
         "SCALE": network.scale,
         "JOINED": int(network.joined),
         "HALO": network.halo,
-        "MARGIN": max(reaches),
+        "MARGIN": 64,
         "ROWS": starts[-1],
     }
     yield "enum {" + ", ".join(f" EP_{key} = {value}" for key, value in numbers.items()) + " };"
@@ -61,7 +61,8 @@ def _code(network: Separable, name: str, tables: bool) -> Iterator[str]:
     rows = ["{" + ", ".join(f"{{{row}, {column}}}" for row, column in each) + "}" for each in moves]
     yield f"static const signed char ep_shifts[{len(layers)}][{channels}][2] = {{{', '.join(rows)}}};\n"
     yield from table_code(stored(network) if tables else [])
-    text = resources.files("export.separable").joinpath("runtime.c").read_text(encoding="utf-8")
+    folder = resources.files("export.separable")
+    text = "".join(folder.joinpath(file).read_text(encoding="utf-8") for file in ("lanes.c", "runtime.c"))
     words = {
         "NAME": name,
         "GIVEN": "" if tables else GIVEN,

@@ -1,122 +1,14 @@
-/* Networks of one-dimensional tables of 64 entries: rows in, rows out.  A table fits a vector register, or four, so that
-   one instruction looks up 64 pixels (AVX-512 VBMI), 32 (AVX2, four shuffles) or 16 (NEON).  Values -32..31 are kept
-   as the places 0..63 in the tables. */
-
-#if defined(__GNUC__)
-#define EP_INLINE static inline __attribute__((always_inline, unused))
-#else
-#define EP_INLINE static inline
-#endif
-
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
-#include <immintrin.h>
-#define EP_LANES 64
-#elif defined(__AVX2__)
-#include <immintrin.h>
-#define EP_LANES 32
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-#include <arm_neon.h>
-#define EP_LANES 16
-#endif
-
-EP_INLINE int ep_least(int a, int b) { return a < b ? a : b; }
-
-EP_INLINE int ep_between(int value, int low, int high) { return value < low ? low : value > high ? high : value; }
-
-/* A sum over tables to their mean, ties to even; a ninth of a whole number is no tie. */
-EP_INLINE int ep_mean_of(int tables, int sum) {
-    if (tables == 9) return (sum + 4 + 9 * 128) / 9 - 128;
-    return ((sum + tables * 128 + tables / 2 - 1 + (((sum + tables * 128) / tables) & 1)) / tables) - 128;
-}
+/* Networks of one-dimensional tables of 64 entries: rows in, rows out.  Values -32..31 are kept as the places 0..63 in
+   the tables.  Rows are worked on in whole vectors: behind an image's width stands what nobody reads. */
 
 /* The mean over some tables of what stands at each pixel's places; table k begins at tables + k * stride. */
-EP_INLINE void ep_means(int count, const uint8_t *const *places, const int8_t *tables, ptrdiff_t stride, int width,
-                        int16_t *sums, int8_t *means) {
-#if defined(EP_LANES) && EP_LANES == 64
-    const __m512i ones = _mm512_set1_epi8(1);
-    (void)sums;
-    for (int x = 0; x < width; x += 64) {
-        __m512i low = _mm512_setzero_si512(), high = low;
-        for (int k = 0; k < count; k += 2) {
-            const __m512i a = _mm512_permutexvar_epi8(_mm512_loadu_si512(places[k] + x), _mm512_loadu_si512(tables + k * stride));
-            __m512i b = _mm512_setzero_si512();
-            if (k + 1 < count) b = _mm512_permutexvar_epi8(_mm512_loadu_si512(places[k + 1] + x), _mm512_loadu_si512(tables + (k + 1) * stride));
-            low = _mm512_add_epi16(low, _mm512_maddubs_epi16(ones, _mm512_unpacklo_epi8(a, b)));
-            high = _mm512_add_epi16(high, _mm512_maddubs_epi16(ones, _mm512_unpackhi_epi8(a, b)));
-        }
-#define EP_SET(v) _mm512_set1_epi16(v)
-#define EP_ADD _mm512_add_epi16
-#define EP_SUB _mm512_sub_epi16
-#define EP_AND(a, b) _mm512_and_si512(a, b)
-#define EP_SHIFT _mm512_srai_epi16
-#define EP_HIGH _mm512_mulhi_epu16
-#elif defined(EP_LANES) && EP_LANES == 32
-    const __m256i ones = _mm256_set1_epi8(1);
-    (void)sums;
-    for (int x = 0; x < width; x += 32) {
-        __m256i low = _mm256_setzero_si256(), high = low, found[2];
-        for (int k = 0; k < count; k += 2) {
-            found[1] = _mm256_setzero_si256();
-            for (int j = 0; j < 2 && k + j < count; ++j) {
-                const __m256i at = _mm256_loadu_si256((const __m256i *)(const void *)(places[k + j] + x));
-                const __m128i *table = (const __m128i *)(const void *)(tables + (k + j) * stride);
-                const __m256i fourth = _mm256_slli_epi16(at, 3), fifth = _mm256_slli_epi16(at, 2);
-                __m256i part[4];
-                for (int n = 0; n < 4; ++n) part[n] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table + n)), at);
-                found[j] = _mm256_blendv_epi8(_mm256_blendv_epi8(part[0], part[1], fourth),
-                                              _mm256_blendv_epi8(part[2], part[3], fourth), fifth);
-            }
-            low = _mm256_add_epi16(low, _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(found[0], found[1])));
-            high = _mm256_add_epi16(high, _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(found[0], found[1])));
-        }
-#define EP_SET(v) _mm256_set1_epi16(v)
-#define EP_ADD _mm256_add_epi16
-#define EP_SUB _mm256_sub_epi16
-#define EP_AND(a, b) _mm256_and_si256(a, b)
-#define EP_SHIFT _mm256_srai_epi16
-#define EP_HIGH _mm256_mulhi_epu16
-#elif defined(EP_LANES)
-    (void)sums;
-    for (int x = 0; x < width; x += 16) {
-        int16x8_t low = vdupq_n_s16(0), high = low;
-        for (int k = 0; k < count; ++k) {
-            const int8_t *table = tables + k * stride;
-            const int8x16x4_t all = {{vld1q_s8(table), vld1q_s8(table + 16), vld1q_s8(table + 32), vld1q_s8(table + 48)}};
-            const int8x16_t found = vqtbl4q_s8(all, vld1q_u8(places[k] + x));
-            low = vaddw_s8(low, vget_low_s8(found));
-            high = vaddw_high_s8(high, found);
-        }
-        int16_t each[16];
-        vst1q_s16(each, low);
-        vst1q_s16(each + 8, high);
-        for (int j = 0; j < 16; ++j) means[x + j] = (int8_t)ep_mean_of(count, each[j]);
+EP_INLINE ep_bytes ep_means(int count, const uint8_t *const *places, int x, const int8_t *tables, ptrdiff_t stride) {
+    ep_sums sums = ep_none();
+    for (int k = 0; k + 1 < count; k += 2) {
+        sums = ep_add(sums, ep_found(tables + k * stride, places[k] + x), ep_found(tables + (k + 1) * stride, places[k + 1] + x));
     }
-#else
-    memset(sums, 0, sizeof(int16_t) * (size_t)width);
-    for (int k = 0; k < count; ++k) {
-        const uint8_t *at = places[k];
-        const int8_t *table = tables + k * stride;
-        for (int x = 0; x < width; ++x) sums[x] = (int16_t)(sums[x] + table[at[x]]);
-    }
-    for (int x = 0; x < width; ++x) means[x] = (int8_t)ep_mean_of(count, sums[x]);
-#endif
-#ifdef EP_SET
-        if (count == 9) {
-            low = EP_SUB(EP_HIGH(EP_ADD(low, EP_SET(4 + 9 * 128)), EP_SET(7282)), EP_SET(128)); /* 7282 = ceil(2^16 / 9) */
-            high = EP_SUB(EP_HIGH(EP_ADD(high, EP_SET(4 + 9 * 128)), EP_SET(7282)), EP_SET(128));
-        } else {
-            const int shift = count == 4 ? 2 : count == 8 ? 3 : count == 16 ? 4 : count == 32 ? 5 : 6;
-            const short half = (short)(count / 2 - 1);
-            low = EP_SHIFT(EP_ADD(EP_ADD(low, EP_SET(half)), EP_AND(EP_SHIFT(low, shift), EP_SET(1))), shift);
-            high = EP_SHIFT(EP_ADD(EP_ADD(high, EP_SET(half)), EP_AND(EP_SHIFT(high, shift), EP_SET(1))), shift);
-        }
-#if EP_LANES == 64
-        _mm512_storeu_si512(means + x, _mm512_packs_epi16(low, high));
-#else
-        _mm256_storeu_si256((__m256i *)(void *)(means + x), _mm256_packs_epi16(low, high));
-#endif
-    }
-#endif
+    if (count % 2) sums = ep_add(sums, ep_found(tables + (count - 1) * stride, places[count - 1] + x), ep_all(0));
+    return ep_mean(sums, count);
 }
 
 /* Row y, repeated beyond the image, of a channel in one of the four rotations; layer -1 is the image, whose channel 0
@@ -151,75 +43,90 @@ EP_INLINE void ep_window(const ep_state *s, int layer, int quarter, int channel,
     }
 }
 
-static void ep_first(ep_state *s, int quarter, int y) {
+static void ep_first(const ep_state *s, int quarter, int y) {
     const uint8_t *high[9], *low[9];
+    uint8_t *to[EP_CHANNELS];
     ep_window(s, -1, quarter, 0, y, high);
     ep_window(s, -1, quarter, 1, y, low);
-    const uint8_t *h = ep_row(s, -1, 0, 0, y), *l = ep_row(s, -1, 0, 1, y);
-    int8_t *of_low = s->means + s->pitch;
-    for (int o = 0; o < EP_CHANNELS; ++o) {
-        uint8_t *to = ep_row(s, 0, quarter, o, y);
-        ep_means(9, high, s->tables[0] + o * 64, EP_CHANNELS * 64, s->width, s->sums, s->means);
-        ep_means(9, low, s->low + o * 64, EP_CHANNELS * 64, s->width, s->sums, of_low);
-        for (int x = 0; x < s->width; ++x) {
-            const int lows = ep_between(of_low[x] + l[x], 0, 3);
-            to[x] = (uint8_t)ep_between(s->means[x] + h[x] + lows, 0, 63);
+    for (int o = 0; o < EP_CHANNELS; ++o) to[o] = ep_row(s, 0, quarter, o, y);
+    for (int x = 0; x < s->width; x += EP_LANES) {
+        for (int o = 0; o < EP_CHANNELS; ++o) {
+            const ep_bytes of_low = ep_means(9, low, x, s->low + o * 64, EP_CHANNELS * 64);
+            const ep_bytes of_high = ep_means(9, high, x, s->tables[0] + o * 64, EP_CHANNELS * 64);
+            const ep_bytes lows = ep_clamp(ep_plus(of_low, ep_load(low[4] + x)), 0, 3);
+            ep_store(to[o] + x, ep_clamp(ep_plus(ep_plus(ep_load(high[4] + x), lows), of_high), 0, 63));
+        }
+    }
+    for (int o = 0; o < EP_CHANNELS; ++o) ep_margins(to[o], s->width);
+}
+
+static void ep_depthwise(const ep_state *s, int layer, int quarter, int y) {
+    const uint8_t *places[9];
+    for (int c = 0; c < EP_CHANNELS; ++c) {
+        uint8_t *to = ep_row(s, layer, quarter, c, y);
+        ep_window(s, layer - 1, quarter, c, y, places);
+        for (int x = 0; x < s->width; x += EP_LANES) {
+            const ep_bytes mean = ep_means(9, places, x, s->tables[layer] + c * 64, EP_CHANNELS * 64);
+            ep_store(to + x, ep_clamp(ep_plus(mean, ep_load(places[4] + x)), 0, 63));
         }
         ep_margins(to, s->width);
     }
 }
 
-EP_INLINE void ep_settle(ep_state *s, const uint8_t *given, uint8_t *to) {
-    for (int x = 0; x < s->width; ++x) to[x] = (uint8_t)ep_between(s->means[x] + given[x], 0, 63);
-    ep_margins(to, s->width);
-}
-
-static void ep_depthwise(ep_state *s, int layer, int quarter, int y) {
-    const uint8_t *places[9];
-    for (int c = 0; c < EP_CHANNELS; ++c) {
-        ep_window(s, layer - 1, quarter, c, y, places);
-        ep_means(9, places, s->tables[layer] + c * 64, EP_CHANNELS * 64, s->width, s->sums, s->means);
-        ep_settle(s, ep_row(s, layer - 1, quarter, c, y), ep_row(s, layer, quarter, c, y));
-    }
-}
-
-static void ep_pointwise(ep_state *s, int layer, int quarter, int y) {
-    const uint8_t *places[EP_CHANNELS];
+EP_INLINE void ep_moved(const ep_state *s, int layer, int quarter, int y, const uint8_t **places) {
     for (int c = 0; c < EP_CHANNELS; ++c) {
         int row = ep_shifts[layer][c][0], column = ep_shifts[layer][c][1];
         ep_rotate(quarter, &row, &column);
         places[c] = ep_row(s, layer - 1, quarter, c, y + row) + column;
     }
-    const int last = layer == EP_LAYERS - 1, outputs = last ? EP_SCALE * EP_SCALE : EP_CHANNELS;
-    for (int o = 0; o < outputs; ++o) {
-        ep_means(EP_CHANNELS, places, s->tables[layer] + o * 64, (ptrdiff_t)outputs * 64, s->width, s->sums, s->means);
-        if (!last) {
-            ep_settle(s, places[o], ep_row(s, layer, quarter, o, y));
-            continue;
+}
+
+static void ep_pointwise(const ep_state *s, int layer, int quarter, int y) {
+    const uint8_t *places[EP_CHANNELS];
+    uint8_t *to[EP_CHANNELS];
+    ep_moved(s, layer, quarter, y, places);
+    for (int o = 0; o < EP_CHANNELS; ++o) to[o] = ep_row(s, layer, quarter, o, y);
+    for (int x = 0; x < s->width; x += EP_LANES) {
+        for (int o = 0; o < EP_CHANNELS; ++o) {
+            const ep_bytes mean = ep_means(EP_CHANNELS, places, x, s->tables[layer] + o * 64, EP_CHANNELS * 64);
+            ep_store(to[o] + x, ep_clamp(ep_plus(mean, ep_load(places[o] + x)), 0, 63));
         }
-        int8_t *to = s->outs + (size_t)(quarter * outputs + o) * s->pitch;
-        for (int x = 0; x < s->width; ++x) {
-            to[x] = (int8_t)ep_between(s->means[x] + (EP_JOINED ? places[o % EP_CHANNELS][x] - 32 : 0), -128, 127);
+    }
+    for (int o = 0; o < EP_CHANNELS; ++o) ep_margins(to[o], s->width);
+}
+
+/* The last layer: a rotation's share of each of a pixel's outputs. */
+static void ep_share(const ep_state *s, int quarter, int y) {
+    const int outputs = EP_SCALE * EP_SCALE;
+    const uint8_t *places[EP_CHANNELS];
+    int8_t *to = s->outs + (size_t)(quarter * outputs) * s->pitch;
+    ep_moved(s, EP_LAYERS - 1, quarter, y, places);
+    for (int x = 0; x < s->width; x += EP_LANES) {
+        for (int o = 0; o < outputs; ++o) {
+            ep_bytes mean = ep_means(EP_CHANNELS, places, x, s->tables[EP_LAYERS - 1] + o * 64, outputs * 64);
+            if (EP_JOINED) mean = ep_plus(mean, ep_plus(ep_load(places[o % EP_CHANNELS] + x), ep_all(-32)));
+            ep_store(to + (size_t)o * s->pitch + x, mean);
         }
     }
 }
 
 /* The four rotations' shares, turned back and added up, as pixels. */
 static void ep_finish(const ep_state *s, uint8_t *out, size_t stride) {
-    const int last = EP_SCALE - 1;
-    const size_t next = (size_t)(EP_SCALE * EP_SCALE) * s->pitch;
+    const int last = EP_SCALE - 1, width = s->width;
+    const size_t pitch = s->pitch, next = (size_t)(EP_SCALE * EP_SCALE) * pitch;
+    const uint8_t *pixels = s->pixels;
     for (int a = 0; a < EP_SCALE; ++a) {
+        uint8_t *restrict row = out + (size_t)a * stride;
         for (int b = 0; b < EP_SCALE; ++b) {
-            const int8_t *p = s->outs + (size_t)(a * EP_SCALE + b) * s->pitch;
-            const int8_t *q = s->outs + next + (size_t)((last - b) * EP_SCALE + a) * s->pitch;
-            const int8_t *r = s->outs + 2 * next + (size_t)((last - a) * EP_SCALE + last - b) * s->pitch;
-            const int8_t *t = s->outs + 3 * next + (size_t)(b * EP_SCALE + last - a) * s->pitch;
-            uint8_t *to = (uint8_t *)s->means + (size_t)b * s->pitch;
-            for (int x = 0; x < s->width; ++x) to[x] = (uint8_t)ep_between(p[x] + q[x] + r[x] + t[x] + 128, 0, 255);
+            const int8_t *p = s->outs + (size_t)(a * EP_SCALE + b) * pitch;
+            const int8_t *q = s->outs + next + (size_t)((last - b) * EP_SCALE + a) * pitch;
+            const int8_t *r = s->outs + 2 * next + (size_t)((last - a) * EP_SCALE + last - b) * pitch;
+            const int8_t *t = s->outs + 3 * next + (size_t)(b * EP_SCALE + last - a) * pitch;
+            uint8_t *restrict to = s->pixels + (size_t)b * pitch;
+            for (int x = 0; x < width; ++x) to[x] = (uint8_t)ep_between(p[x] + q[x] + r[x] + t[x] + 128, 0, 255);
         }
-        uint8_t *row = out + (size_t)a * stride;
-        for (int x = 0; x < s->width; ++x) {
-            for (int b = 0; b < EP_SCALE; ++b) row[x * EP_SCALE + b] = ((uint8_t *)s->means)[(size_t)b * s->pitch + (size_t)x];
+        for (int x = 0; x < width; ++x) {
+            for (int b = 0; b < EP_SCALE; ++b) row[x * EP_SCALE + b] = pixels[(size_t)b * pitch + (size_t)x];
         }
     }
 }
@@ -234,8 +141,7 @@ EP_INLINE size_t ep_whole(int width) { return ((size_t)(width < 1 ? 1 : width) +
 
 size_t @NAME@_memory(int width) {
     const size_t pitch = ep_whole(width) + 2 * EP_MARGIN;
-    const size_t rows = EP_ROWS + 4 * EP_SCALE * EP_SCALE + (EP_SCALE > 2 ? EP_SCALE : 2);
-    return sizeof(int16_t) * ep_whole(width) + 9 * EP_CHANNELS * 64 + rows * pitch + 64;
+    return 9 * EP_CHANNELS * 64 + (EP_ROWS + 4 * EP_SCALE * EP_SCALE + EP_SCALE) * pitch + 64;
 }
 
 int @NAME@_start_part(@NAME@_state *s, void *memory, int width, int height, int first, int last) {
@@ -245,11 +151,10 @@ int @NAME@_start_part(@NAME@_state *s, void *memory, int width, int height, int 
     s->first = first;
     s->last = last;
     s->pitch = ep_whole(width) + 2 * EP_MARGIN;
-    s->sums = (int16_t *)memory;
-    s->low = (int8_t *)(s->sums + ep_whole(width));
+    s->low = (int8_t *)memory + (64 - (uintptr_t)memory % 64) % 64;
     s->rows = (uint8_t *)s->low + 9 * EP_CHANNELS * 64;
     s->outs = (int8_t *)s->rows + EP_ROWS * s->pitch;
-    s->means = s->outs + 4 * EP_SCALE * EP_SCALE * s->pitch;
+    s->pixels = (uint8_t *)s->outs + 4 * EP_SCALE * EP_SCALE * s->pitch;
     s->tables = EP_TABLES;
     for (int k = 0; k < EP_LAYERS; ++k) s->next[k] = first > ep_later[k] ? first - ep_later[k] : 0;
     s->pushed = first > EP_HALO ? first - EP_HALO : 0;
@@ -287,6 +192,7 @@ int @NAME@_pull(@NAME@_state *s, uint8_t *out, size_t stride) {
         }
         for (int quarter = 0; quarter < 4; ++quarter) {
             if (k == 0) ep_first(s, quarter, s->next[k]);
+            else if (k == EP_LAYERS - 1) ep_share(s, quarter, s->next[k]);
             else if (ep_kinds[k] == 1) ep_depthwise(s, k, quarter, s->next[k]);
             else ep_pointwise(s, k, quarter, s->next[k]);
         }
