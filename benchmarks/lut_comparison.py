@@ -32,6 +32,7 @@ from export import formats, timing
 from export.artifact import Card
 from export.lut import container
 from export.receptive_field import Reach
+from export.separable.network import Separable
 
 TRAINED = {
     "ESPCN, ReLU": ("espcn", ("colours=1", "activation=relu")),
@@ -101,6 +102,8 @@ def arithmetic(network: Network) -> dict[str, float]:
 def look_ups(path: Path) -> dict[str, float]:
     """Rows read and products for each output pixel of three channels."""
     network = container.read(path)
+    if isinstance(network, Separable):
+        return {"rows read a pixel": 3 * network.lookups / network.scale**2, "products a pixel": 0}
     rows = products = 0
     for stage in network.stages:
         for table in stage.tables:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import record
+from numpy.typing import NDArray
 
 from compress import published_tables
 from compress.data import folder
@@ -30,7 +31,7 @@ from compress.network import Network as Network_
 from compress.network import WeightsSource
 from export.compiled import library
 from export.lut import native, numpy_engine
-from export.lut.network import WHOLE, Network, Table
+from export.lut.network import WHOLE, Network, Table, Tables
 
 TABLES = {
     "SR-LUT S x4": ["srlut/Model_S_x4_4bit_int8.npy"],
@@ -92,7 +93,7 @@ def busy(table: Table) -> Table:
     return replace(table, taps=tuple(taps))
 
 
-def psnr(network: Network, run: Callable[[np.ndarray], np.ndarray], images: Path) -> float:
+def psnr(network: Tables, run: Callable[[np.ndarray], np.ndarray], images: Path) -> float:
     """On Y, every channel through the tables."""
     scores = []
     for pair in folder.pairs(images, network.scale):
@@ -102,11 +103,16 @@ def psnr(network: Network, run: Callable[[np.ndarray], np.ndarray], images: Path
     return round(statistics.mean(scores), 3)
 
 
-def main() -> None:
-    data = record.need_shared()
+def luma(data: Path) -> NDArray[np.uint8]:
+    """320x180 pixels of a photograph."""
     photo = sorted((data / "sr/train/BSDS200_jpg_first100").iterdir())[0]
     grey = to_channels(read_rgb(photo), 1)[..., 0]
-    plane = np.ascontiguousarray(np.pad(grey, [(0, 0), (0, 320)], "symmetric")[:180, :320])
+    return np.ascontiguousarray(np.pad(grey, [(0, 0), (0, 320)], "symmetric")[:180, :320])
+
+
+def main() -> None:
+    data = record.need_shared()
+    plane = luma(data)
     numbers = {}
     for title, network in networks(data / "weights/lut").items():
         engine = native.engine_of(network)

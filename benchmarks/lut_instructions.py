@@ -22,6 +22,7 @@ from lut_engine import networks
 
 from compress.data.images import read_rgb, to_channels
 from export.lut import cpackage, native
+from export.lut.network import Tables
 
 HERE = Path(__file__).resolve().parent
 MACHINES = {
@@ -48,28 +49,30 @@ def _valgrind(program: Path) -> list[str]:
     return ["valgrind", "--tool=callgrind", f"--callgrind-out-file={program.parent / 'out'}"]
 
 
-def main() -> None:
-    data = record.need_shared()
-    photo = sorted((data / "sr/train/BSDS200_jpg_first100").iterdir())[0]
+def each_machine(network: Tables, scratch: Path) -> dict[str, float]:
+    """Instructions for each output pixel."""
+    plugin = scratch / "count.so"
+    flags = ["-shared", "-fPIC", "-O2", str(HERE / "count_instructions.c"), "-o", str(plugin)]
+    subprocess.run(["gcc", *flags], check=True)
+    photo = sorted((record.need_shared() / "sr/train/BSDS200_jpg_first100").iterdir())[0]
     grey = np.ascontiguousarray(to_channels(read_rgb(photo), 1)[: ROWS[0], :WIDTH, 0])
     pictures = [f"P5\n{WIDTH} {rows}\n255\n".encode() + grey[:rows].tobytes() for rows in ROWS]
+    found = {}
+    for machine, (compiler, options) in MACHINES.items():
+        folder = scratch / machine.split(",")[0]
+        cpackage.write(native.source_of(replace(network, name="net")), folder)
+        subprocess.run([compiler, "-std=c99", *options, "net.c", "net_example.c", "-o", "net"], cwd=folder, check=True)
+        whole, half = (counted(folder / "net", picture, machine, plugin) for picture in pictures)
+        found[machine] = round((whole - half) / (WIDTH * (ROWS[0] - ROWS[1]) * network.scale**2), 1)
+    return found
+
+
+def main() -> None:
     numbers: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        plugin = Path(scratch) / "count.so"
-        flags = ["-shared", "-fPIC", "-O2", str(HERE / "count_instructions.c"), "-o", str(plugin)]
-        subprocess.run(["gcc", *flags], check=True)
-        for title, network in networks(data / "weights/lut").items():
-            numbers[title] = {}
-            for machine, (compiler, options) in MACHINES.items():
-                folder = Path(scratch) / f"{len(numbers)}-{machine.split(',')[0]}"
-                cpackage.write(native.source_of(replace(network, name="net")), folder)
-                subprocess.run(
-                    [compiler, "-std=c99", *options, "net.c", "net_example.c", "-o", "net"], cwd=folder, check=True
-                )
-                whole, half = (counted(folder / "net", picture, machine, plugin) for picture in pictures)
-                pixels = WIDTH * (ROWS[0] - ROWS[1]) * network.scale**2
-                numbers[title][machine] = round((whole - half) / pixels, 1)
-            print(title, numbers[title], flush=True)
+    for title, network in networks(record.need_shared() / "weights/lut").items():
+        with tempfile.TemporaryDirectory() as scratch:
+            numbers[title] = each_machine(network, Path(scratch))
+        print(title, numbers[title], flush=True)
     record.write("lut_instructions", numbers, seed=0)
 
 

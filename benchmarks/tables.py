@@ -142,6 +142,20 @@ def lut_instructions() -> str:
     return _grid(["instructions a pixel", *machines], rows)
 
 
+def lut_separable() -> str:
+    """One-dimensional tables."""
+    rows = []
+    for title, found in _load("lut_separable").items():
+        scores = [f"{found['psnr'][name]:.2f}" for name in _SETS]
+        times = [*found["ms"].values(), found["ms, two cores"]]
+        counts = [found["look-ups a pixel"], *found["instructions a pixel"].values()]
+        size = f"{found['table_bytes'] / 1024:.0f}"
+        rows.append([title, *scores, size, *(f"{t:.1f}" for t in times), *(f"{c:.0f}" for c in counts)])
+    machines = [*found["ms"], "two cores"]
+    counted = ["look-ups a pixel", *(f"instructions, {machine}" for machine in found["instructions a pixel"])]
+    return _grid(["x4", *_SETS, "KiB", *(f"ms, {machine}" for machine in machines), *counted], rows)
+
+
 def lut_training() -> str:
     """Tables trained here, step by step."""
     rows = []
@@ -312,6 +326,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "few_bits": few_bits,
     "budget": budget,
     "lut_engine": lut_engine,
+    "lut_separable": lut_separable,
     "lut_training": lut_training,
     "lut_instructions": lut_instructions,
     "lut_runtimes": lut_runtimes,
