@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import record
-import torch
 
 from compress import zoo
 from compress.methods._sparsity import prunable, selected
@@ -53,29 +52,31 @@ def arithmetic(data: bytes, regions: list[Region]) -> Mapping[str, int]:
     except ImportError:
         return {}
     models = constriction.stream.model
-    bits, gaps = constriction.stream.queue.RangeEncoder(), bytearray()
-    parts: list[list[bytes]] = [[], [], [], []]
+    bits = constriction.stream.queue.RangeEncoder()
+    parts: list[list[bytes]] = [[], [], [], [], [], []]  # gaps along rows and along columns, then the planes
     for region in regions:
         words = np.frombuffer(data, "<u4", region.count, region.start)
         there = words != 0
         if 0 < there.mean() < 1:
             bits.encode(there.astype(np.int32), models.Bernoulli(float(there.mean()), perfect=False))
-        gaps += bytes_of_gaps(np.flatnonzero(there))
+        parts[0].append(bytes_of_gaps(np.flatnonzero(there)))
+        parts[1].append(bytes_of_gaps(np.flatnonzero(there.reshape(region.rows, region.columns).T)))
         values = words[there].astype(np.uint32)
         middle = int(np.median((values << np.uint32(1)) >> np.uint32(24))) if len(values) else 0
-        for number, plane in enumerate(planes(values, 4, middle)):
+        for number, plane in enumerate(planes(values, 4, middle), start=2):
             parts[number].append(plane)
-    streams = [np.frombuffer(bytes(stream), np.uint8) for stream in (gaps, *(b"".join(part) for part in parts))]
     sizes = []
-    for stream in streams:
+    for stream in (np.frombuffer(b"".join(part), np.uint8) for part in parts):
         counts, coder = np.bincount(stream, minlength=256), constriction.stream.queue.RangeEncoder()
         coder.encode(stream.astype(np.int32), models.Categorical(counts / counts.sum(), perfect=False))
         sizes.append(4 * len(coder.get_compressed()))
-    return {"bitmap": 4 * len(bits.get_compressed()), "gaps": sizes[0], "values": sum(sizes[1:])}
+    return {"bitmap": 4 * len(bits.get_compressed()), "gaps": min(sizes[:2]), "values": sum(sizes[2:])}
 
 
 def measured(weights: Path, sparsity: float, scratch: Path) -> dict[str, object]:
     """One row."""
+    import torch
+
     module = zoo.load("span", weights).module
     with torch.no_grad():
         for weight in prunable(module, ()).values():
