@@ -14,6 +14,7 @@ from compress.errors import DataError
 from compress.weights import sha256
 
 if TYPE_CHECKING:
+    from compress.data.labelled import Labelled
     from compress.network import Network
 
 __all__ = ["Data", "ItemScore", "Run", "Scores", "Task", "hold_out", "refuse_shared"]
@@ -101,11 +102,11 @@ class Task(Protocol):
         """Every file that decides the numbers."""
         ...
 
-    def training_images(self) -> Sequence[Path]:
+    def training_images(self) -> Sequence[Path] | Labelled:
         """Images that a method may train on: those of the calibration, none of which is scored.
 
         Raises:
-            UsageError: the task's examples are no plain images.
+            UsageError: a classifier's calibration images have no labels.
         """
         ...
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compress.errors import UsageError
 from compress.methods.reparameterize import merged
-from compress.network import CLASSIFICATION, Network
+from compress.network import Network
 from compress.train import TrainRecipe, train
 from compress.train.shaping import Beginning
 from compress.weights import read
@@ -128,21 +128,20 @@ def shaped(
 
     Args:
         network: as the run has it.
-        task: gives the images.
+        task: gives the images, labelled ones for a classifier.
         workshop: keeps the training, and gives the teacher.
         settings: those of :class:`TrainRecipe`.
         shaper: prunes.
         scratch: whether training begins from random values.
 
     Raises:
-        UsageError: a classifier, whose training images have labels that a task does not hand out.
-        DataError: no image that is as large as a crop.
+        UsageError: a classifier without labelled images, or nothing to prune.
+        DataError: no image that is as large as a crop, or labels that the network does not have.
     """
-    if network.task == CLASSIFICATION:
-        raise UsageError(f"{network.name} is a classifier: pruning trains on plain images; take compress train")
     plain = merged(network.module)
     try:
         prunable(plain, shaper.skip)
+        images = task.training_images()
     except UsageError as error:
         raise UsageError(f"{network.name}: {error}") from None
     begin = replace(network, module=restarted(plain, workshop.seed) if scratch else plain, graph=None)
@@ -155,6 +154,6 @@ def shaped(
         if not done.is_file():
             known = (folder / "recipe.json").is_file()
             beginning = Beginning(begin, shaper)
-            train(recipe, task.training_images(), folder, teacher, known, workshop.reporter, beginning)
+            train(recipe, images, folder, teacher, known, workshop.reporter, beginning)
         plain.load_state_dict(read(done))
     return replace(network, module=plain.eval(), graph=None)

@@ -70,7 +70,7 @@ class Magnitude:
         """The network with zeros in its weights, as many in each layer as the sparsity says, rounded up.
 
         Raises:
-            UsageError: a classifier, or ``skip`` leaves nothing.
+            UsageError: a classifier without labelled images, or ``skip`` leaves nothing.
             DataError: no image that is as large as a crop.
         """
         own = ("sparsity", "skip", "scratch", "prune_steps")

@@ -100,7 +100,7 @@ class NOfM:
         """The network with N zeros in every group; what is left over at the end of a row stays.
 
         Raises:
-            UsageError: a classifier, a group that would be emptied, or ``skip`` leaves nothing.
+            UsageError: a classifier without labelled images, a group that would be emptied, or ``skip`` leaves nothing.
             DataError: no image that is as large as a crop.
         """
         if self.zeros >= self.group:

@@ -43,10 +43,14 @@ class Growing(Masks):
         weights = prunable(module, self.skip)
         if not self.chosen:
             self.chosen = {name: selected(weight, self.sparsity) for name, weight in weights.items()}
-        factor = self.ceiling * (step + 1) / self.until
+        factor = self.factor(step)
         for name, weight in weights.items():
             if weight.grad is not None:
                 weight.grad.add_(weight * self.chosen[name], alpha=factor)
+
+    def factor(self, step: int) -> float:
+        """Of the penalty: from 0 to its ceiling."""
+        return self.ceiling * (step + 1) / self.until
 
     def on_weights(self, module: nn.Module, step: int) -> None:
         """Zero the penalised weights when the penalty has grown, and keep them so."""
@@ -98,7 +102,7 @@ class Srp:
         """The network with zeros in its weights, as many in each layer as the sparsity says, rounded up.
 
         Raises:
-            UsageError: a classifier, or ``skip`` leaves nothing.
+            UsageError: a classifier without labelled images, or ``skip`` leaves nothing.
             DataError: no image that is as large as a crop.
         """
         own = ("sparsity", "ceiling", "skip", "scratch", "prune_steps")

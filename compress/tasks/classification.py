@@ -38,15 +38,18 @@ class _Inputs:
         """As the network takes it."""
         return labelled.fit(image, self.channels, self.input_size, self.crop_share)
 
-    def training_images(self) -> tuple[Path, ...]:
-        """There are none: examples have labels.
+    def training_images(self) -> labelled.Labelled:
+        """Those of the calibration.
 
         Raises:
-            UsageError: always.
+            UsageError: they have no labels.
         """
-        raise UsageError(
-            "classifiers are trained on labelled images; take compress train, or a recipe without training"
-        )
+        if not isinstance(self.calibration, labelled.Labelled):
+            raise UsageError(
+                "a classifier is trained on labelled images, and there are none to calibrate with; give --data with a "
+                "train part, or --calibration with labels, or take a recipe without training"
+            )
+        return self.calibration
 
     def calibration_inputs(self, count: int, size: int, seed: int) -> list[Image]:
         """Images of the training part, drawn without repetition; photographs where there is none.

@@ -95,27 +95,35 @@ class Naming:
 
 def prepare_naming(
     recipe: TrainRecipe,
-    data: Sequence[Path],
+    data: Sequence[Path] | labelled.Labelled,
     channels: int,
     input_size: tuple[int, int],
     crop_share: float,
     classes: int,
 ) -> Naming:
-    """The training part of one labelled folder, every n-th image held out.
+    """Labelled images, or the training part of one folder of them, every n-th held out.
 
     Raises:
-        DataError: more than one folder, no training part, or labels that the network does not have.
+        DataError: more than one folder, no training part, too few images, or labels that the network does not have.
     """
-    if len(data) != 1:
-        raise DataError(f"classification trains on one --data, found {len(data)}")
-    images = labelled.find(data[0], "calibration") or labelled.find(data[0], "evaluation")
-    if images is None:
-        raise DataError(f"data {data[0]}: no labelled images to train on")
-    if int(images.labels.max()) >= classes:
+    images = data if isinstance(data, labelled.Labelled) else _found(data)
+    if images.count < 2:
+        raise DataError(f"data {images.name}: one labelled image; training takes one, validation another")
+    largest = int(images.labels.max())
+    if largest >= classes:
         raise DataError(
-            f"data {data[0]}: labels up to {int(images.labels.max())}, but the network tells {classes} classes apart; "
+            f"data {images.name}: labels up to {largest}, but the network tells {classes} classes apart; "
             "set classes in the recipe's [sizes]"
         )
     order = np.random.default_rng(recipe.seed).permutation(images.count)
     held = np.sort(order[:: recipe.holdout_every])
     return Naming(recipe, images, np.setdiff1d(order, held), held, channels, input_size, crop_share)
+
+
+def _found(data: Sequence[Path]) -> labelled.Labelled:
+    if len(data) != 1:
+        raise DataError(f"classification trains on one --data, found {len(data)}")
+    images = labelled.find(data[0], "calibration") or labelled.find(data[0], "evaluation")
+    if images is None:
+        raise DataError(f"data {data[0]}: no labelled images to train on")
+    return images

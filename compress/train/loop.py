@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.errors import RunFolderError, UsageError
+from compress.data.labelled import Labelled
+from compress.errors import DataError, RunFolderError, UsageError
 from compress.methods.reparameterize import merged
 from compress.network import CLASSIFICATION, SUPER_RESOLUTION, Network, WeightsSource
 from compress.progress import Reporter
@@ -56,7 +57,7 @@ class _Session:
 
 def train(
     recipe: TrainRecipe,
-    data: Sequence[Path],
+    data: Sequence[Path] | Labelled,
     out: Path,
     teacher: Network | None,
     resume: bool,
@@ -67,7 +68,7 @@ def train(
 
     Args:
         recipe: the settings.
-        data: folders of HR images or such images, or one labelled folder for a classifier.
+        data: folders of HR images or such images; for a classifier labelled images, or one folder of them.
         out: takes the prepared images, ``checkpoint.pt``, ``log.jsonl`` and the weights.
         teacher: a network of the same task whose outputs are learned too; None trains on the truth alone.
         resume: continue from the checkpoint in ``out``; the batches are the ones the first run would have seen, so
@@ -88,7 +89,7 @@ def train(
     state = start(recipe, device, begin)
     taught = teacher.module.to(device).eval() if teacher is not None and recipe.teacher_weight > 0 else None
     if task == SUPER_RESOLUTION:
-        examples: Examples = prepare_enlarging(recipe, data, out / "images", taught, reporter)
+        examples: Examples = prepare_enlarging(recipe, _plain(data), out / "images", taught, reporter)
     else:
         given = None if begin is None else begin.network
         network = given or wrap(recipe.model, MODELS[recipe.model], state.module, WeightsSource(None, "", False))
@@ -139,15 +140,21 @@ def _claim(out: Path, recipe: TrainRecipe, resume: bool) -> None:
 
 
 def _examples(
-    recipe: TrainRecipe, data: Sequence[Path], folder: Path, network: Network, reporter: Reporter
+    recipe: TrainRecipe, data: Sequence[Path] | Labelled, folder: Path, network: Network, reporter: Reporter
 ) -> Examples:
     """What a classifier or a restoring network trains on."""
     if network.task != CLASSIFICATION:
-        return prepare_denoising(recipe, data, folder, network.channels, reporter)
+        return prepare_denoising(recipe, _plain(data), folder, network.channels, reporter)
     if network.input_size is None or network.classes is None:
         raise UsageError(f"model {recipe.model} states no input size or classes; it cannot be trained here")
     wanted = (network.channels, network.input_size, network.crop_share, network.classes)
     return prepare_naming(recipe, data, *wanted)
+
+
+def _plain(data: Sequence[Path] | Labelled) -> Sequence[Path]:
+    if isinstance(data, Labelled):
+        raise DataError(f"data {data.name}: labelled images train classifiers; give plain images")
+    return data
 
 
 def _learning_rate(recipe: TrainRecipe, step: int) -> float:

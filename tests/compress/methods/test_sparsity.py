@@ -14,6 +14,7 @@ from torch import nn
 from compress import zoo
 from compress.errors import UsageError
 from compress.methods._sparsity import dropped, prunable, restarted, selected
+from compress.methods.assl import Aligning, Assl, alignment_gradient
 from compress.methods.iss_p import IssP, Shrinking
 from compress.methods.magnitude import Magnitude, OneShot
 from compress.methods.n_m import NOfM, smallest_of_groups
@@ -23,6 +24,7 @@ from compress.progress import SILENT
 from compress.registry import TASKS
 from compress.task import Data
 from compress.workshop import Workshop
+from export.torch_session import TorchSession
 
 QUICK = {"steps": 6, "batch": 2, "crop": 16, "shrink": (1.0,), "teacher_weight": 0.0}
 
@@ -145,9 +147,10 @@ def test_random_values_follow_the_seed():
         IssP(prune_steps=3, sparsity=0.8, **QUICK),
         Magnitude(sparsity=0.8, **QUICK),
         Srp(0.8, prune_steps=3, **QUICK),
+        Assl(0.8, prune_steps=3, **QUICK),
         Rigl(0.8, **QUICK),
     ],
-    ids=["iss-p", "magnitude", "srp", "rigl"],
+    ids=["iss-p", "magnitude", "srp", "assl", "rigl"],
 )
 def test_a_pruned_network_has_its_zeros_and_loads_again(method, task, tmp_path):
     network = zoo.fresh("span", 2, 0, channels=8)
@@ -238,10 +241,112 @@ def test_a_growing_penalty_is_on_the_smallest_weights_alone():
     assert zeros(module) == {name: dropped(w.numel(), 0.5) for name, w in before.items()}
 
 
+def test_the_gradient_of_the_alignment_is_that_of_autograd():
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    threshold = weight.detach().abs().flatten().sort().values[14]
+    mask = torch.sigmoid(weight.abs() - threshold)
+    (-(mask * mask).sum()).backward()
+    assert torch.allclose(alignment_gradient(weight.detach(), 0.5), weight.grad)
+    assert threshold == weight.detach()[selected(weight.detach(), 0.5)].abs().max()
+
+
+def test_a_penalty_after_the_alignment_grows_and_stays():
+    """Of 20 steps 2 align, 13 grow and 5 stay; what goes is chosen after the alignment."""
+    module = layers()
+    shaper = Aligning(0.5, ceiling=0.8, until=20, align_weight=0.4)
+    weights = prunable(module, ())
+    for step in range(20):
+        before = {name: weight.detach().clone() for name, weight in weights.items()}
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        shaper.on_gradients(module, step)
+        factor = 0.8 * min(1.0, (step - 1) / 13)
+        for name, weight in weights.items():
+            if step < 2:
+                expected = 0.4 / 3 * alignment_gradient(before[name], 0.5)
+            else:
+                expected = before[name] * selected(before[name], 0.5) * factor
+            assert torch.allclose(weight.grad, expected), step
+        assert all((p.grad == 0).all() for n, p in module.named_parameters() if n.endswith("bias"))
+        assert sum(zeros(module).values()) == 0 and bool(shaper.chosen) == (step >= 2)
+        shaper.on_weights(module, step)
+    assert zeros(module) == {name: dropped(w.numel(), 0.5) for name, w in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Two classes, told apart by their brightness."""
+    random = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    images = np.clip(60 + 120 * labels[:, None, None, None] + random.normal(0, 20, (100, 32, 32, 3)), 0, 255)
+    path = tmp_path_factory.mktemp("labelled") / "set.npz"
+    parts = {"x_train": images[:60], "x_test": images[60:]}
+    np.savez(path, **{k: v.astype(np.uint8) for k, v in parts.items()}, y_train=labels[:60], y_test=labels[60:])
+    return path
+
+
+SCHOOL = {"steps": 70, "batch": 12, "learning_rate": 0.04, "teacher_weight": 0.0}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        IssP(prune_steps=20, sparsity=0.6, **SCHOOL),
+        Magnitude(sparsity=0.6, **SCHOOL),
+        Srp(0.6, prune_steps=20, **SCHOOL),
+        Assl(0.6, prune_steps=20, **SCHOOL),
+        Rigl(0.6, every=4, **SCHOOL),
+        NOfM(3, 5, "flat", **SCHOOL),
+    ],
+    ids=["iss-p", "magnitude", "srp", "assl", "rigl", "n-m"],
+)
+def test_a_classifier_is_pruned_and_learns_its_labels(method, labelled, tmp_path):
+    network = zoo.fresh("mlperf-resnet8", seed=0, classes=2, width=4)
+    task = TASKS["classification"](network, Data(labelled))
+    after = method(network, task, Workshop(tmp_path, SILENT, 3))
+    weights = prunable(after.module, ())
+    for name, weight in weights.items():
+        expected = weight.numel() // 5 * 3 if isinstance(method, NOfM) else dropped(weight.numel(), 0.6)
+        assert int((weight == 0).sum()) == expected, name
+    session = TorchSession(after.module)
+    assert task.judge(session.run, lambda done: None).mean >= 90, "guessing reaches 50"
+    loaded = zoo.load("mlperf-resnet8", tmp_path / "weights.safetensors")
+    x = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(loaded.module(x), after.module(x))
+
+
+def test_a_classifier_learns_from_what_it_was(labelled, tmp_path):
+    network = zoo.fresh("mlperf-resnet8", seed=0, classes=2, width=4)
+    task = TASKS["classification"](network, Data(labelled))
+    method = Magnitude(sparsity=0.5, steps=3, batch=4, teacher_weight=1.0)
+    taught = method(network, task, Workshop(tmp_path / "taught", SILENT, 3, network))
+    alone = method(network, task, Workshop(tmp_path / "alone", SILENT, 3))
+    pairs = zip(prunable(taught.module, ()).values(), prunable(alone.module, ()).values(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_choices_on_held_out_images_are_not_trained_on(labelled):
+    network = zoo.fresh("mlperf-resnet8", seed=0, classes=2, width=4)
+    task = TASKS["classification"](network, Data(labelled)).held_out(network)
+    assert task.training_images().count == 60 - task.size == 30
+
+
+def test_a_classifier_without_labels_cannot_be_trained():
+    network = zoo.fresh("mlperf-resnet8", seed=0, classes=2, width=4)
+    with pytest.raises(UsageError, match="mlperf-resnet8: a classifier is trained on labelled images, and there are"):
+        Magnitude()(network, TASKS["classification"](network, Data()))
+
+
 @pytest.mark.parametrize(
     "shaper",
-    [lambda: Shrinking(0.5, 0.9, 3), lambda: Growing(0.5, 0.5, 3), lambda: Moving(0.5, 0.3, 1, 9, (), 0)],
-    ids=["iss-p", "srp", "rigl"],
+    [
+        lambda: Shrinking(0.5, 0.9, 3),
+        lambda: Growing(0.5, 0.5, 3),
+        lambda: Aligning(0.5, 0.5, 4, 0.1),
+        lambda: Moving(0.5, 0.3, 1, 9, (), 0),
+    ],
+    ids=["iss-p", "srp", "assl", "rigl"],
 )
 @pytest.mark.parametrize("stop", [1, 5])
 def test_what_a_checkpoint_keeps_is_enough_to_go_on(shaper, stop):
