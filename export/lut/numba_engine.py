@@ -184,16 +184,24 @@ def _gather(entries: NDArray[np.int8], rows: Ints, weights: Ints, sums: Numbers)
 
 @compiled
 def _settle(sums: Numbers, turned: Numbers, divisor: int, bias: int, out: Plane) -> None:
-    """Sums of all rotations, turned back, to the blocks (W, rows, columns) of a row of pixels."""
+    """Sums of all rotations, turned back, to the blocks (W, rows, columns) of a row of pixels.
+
+    A quotient of whole numbers below 2^53 is never rounded up to the next whole number.
+    """
     width, high, wide = out.shape
+    totals = np.empty(width)
+    levels = np.empty(width, np.uint8)
     for row in range(high):
         for column in range(wide):
+            totals[:] = divisor
+            for quarter in range(len(turned)):
+                value = turned[quarter, row * wide + column]
+                for x in range(width):
+                    totals[x] += 2.0 * sums[quarter, x, value]
             for x in range(width):
-                total = 0
-                for quarter in range(len(turned)):
-                    total += sums[quarter, x, turned[quarter, row * wide + column]]
-                value = math.floor((2 * total + divisor) / (2 * divisor)) + bias
-                out[x, row, column] = min(max(value, 0), 255)
+                levels[x] = np.uint8(min(max(np.floor(totals[x] / (2.0 * divisor)) + bias, 0.0), 255.0))
+            for x in range(width):
+                out[x, row, column] = levels[x]
 
 
 @compiled
