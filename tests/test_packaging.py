@@ -110,6 +110,7 @@ def test_every_format_has_an_extra_of_its_name(project, repository):
         "zoo",
         "keras",
         "search",
+        "numba",
     }
 
 

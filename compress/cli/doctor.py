@@ -93,9 +93,16 @@ def _processor() -> Iterator[Check]:
 
 
 def _compiler() -> Iterator[Check]:
+    """Information: look-up tables run without either, only slower."""
     from export.compiled import compiler
 
-    yield Check("C compiler", True, compiler() or "none: look-up tables run in numpy, their C source not at all")
+    yield Check(
+        "C compiler", True, compiler() or "none: look-up tables run in numba or numpy, their C source not at all"
+    )
+    found = util.find_spec("numba") is not None
+    version = f"{metadata.version('numba')} (look-up tables without a C compiler)" if found else "missing"
+    cure = " (not needed with a C compiler; pip install 'edgepress[numba]')"
+    yield Check("numba", True, version if found else version + cure)
 
 
 def _disk() -> Iterator[Check]:

@@ -1,8 +1,12 @@
-"""The C engine on this machine: compiled once for each kind of network, kept in a cache folder, run by ctypes."""
+"""The C engine on this machine: compiled once for each kind of network, kept in a cache folder, run by ctypes.
+
+And which engine runs a network: C, numba, numpy, the first one that is there.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,15 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.compiled import library
-from export.errors import ExportError
+from export.errors import ExportError, MissingRuntimeError
 from export.lut import csource, layout
 from export.lut.cpackage import Source
 from export.lut.network import Tables
 from export.separable import csource as separable_source
 from export.separable.network import Separable
 
-__all__ = ["Engine", "engine_of", "runner", "source_of"]
+__all__ = ["ENGINES", "VARIABLE", "Engine", "engine_of", "enlarged", "runner", "source_of"]
 
+Run = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+ENGINES = {
+    "c": "no C compiler here; install gcc or clang, or name one in $CC",
+    "numba": "numba is missing or does not fit this numpy; pip install 'edgepress[numba]'",
+    "numpy": "",
+}
+"""Fastest first, and what is told where one is asked for and is not there."""
+VARIABLE = "EDGEPRESS_TABLES"
+"""Of the environment; names the engine to take, whatever else is there."""
 _LINE = 64  # bytes of a cache line: where tables begin, and what may be read behind them
 _LEAST_ROWS = 16  # that are worth a thread
 
@@ -115,12 +128,44 @@ def enlarged(network: Tables, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return numpy_engine.enlarge(network, image)
 
 
-def runner(network: Tables, threads: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """The fastest engine that this machine has for a network, on one channel."""
-    try:
-        engine = engine_of(network)
-    except ExportError:
-        engine = None
-    if engine is None:
+def runner(network: Tables, threads: int, engine: str | None = None) -> Run:
+    """What enlarges one channel: the fastest engine that this machine has for a network, or the one that is named.
+
+    Args:
+        network: any.
+        threads: bands of rows, or rotations, side by side.
+        engine: one of :data:`ENGINES`; None: what :data:`VARIABLE` says, or the first one that is there.
+
+    Raises:
+        ExportError: there is no such engine, or the named one does not know the network.
+        MissingRuntimeError: the named one is not on this machine.
+    """
+    named = engine or os.environ.get(VARIABLE)
+    if named and named not in ENGINES:
+        raise ExportError(f"engine {named!r} of look-up tables ({VARIABLE}), expected {', '.join(ENGINES)}")
+    for name in [named] if named else ENGINES:
+        try:
+            made = _made(name, network, threads)
+        except ExportError:
+            if named:
+                raise
+            continue
+        if made is not None:
+            return made
+    raise MissingRuntimeError(f"engine {named} of look-up tables: {ENGINES[str(named)]}")
+
+
+def _made(name: str, network: Tables, threads: int) -> Run | None:
+    """An engine by its name; None where it is not there."""
+    if name == "numpy":
         return partial(enlarged, network)
-    return lambda image: engine.enlarge(image, threads)
+    if name == "c":
+        engine = engine_of(network)
+        return None if engine is None else partial(engine.enlarge, threads=threads)
+    try:
+        from export.lut.numba_engine import Engine as Interpolating
+        from export.separable.numba_engine import Engine as Adding
+    except ImportError:
+        return None
+    of_numba = Adding(network) if isinstance(network, Separable) else Interpolating(network)
+    return partial(of_numba.enlarge, threads=threads)

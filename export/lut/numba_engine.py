@@ -84,8 +84,9 @@ class _Prepared:
             np.array([_grids(t, start, whole) for t, start in zip(stage.tables, starts, strict=False)], np.int64),
             np.concatenate(entries),
         )
-        blocks = np.arange(stage.outputs).reshape(stage.scale, -1)
-        turned = [np.rot90(blocks, -quarter).reshape(-1) for quarter in range(stage.rotations)]
+        order = np.arange(stage.outputs)
+        turns = [quarter if stage.scale > 1 else 0 for quarter in range(stage.rotations)]  # planes are not turned
+        turned = [np.rot90(order.reshape(stage.scale, -1), -turn).reshape(-1) for turn in turns]
         self.settled = (np.array(turned), whole * stage.divisor, stage.bias)
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.jit import Workers, compiled
-from export.separable.network import HIGH, LOW, WINDOW, Layer, Separable
+from export.separable.network import LOW, Layer, Separable
 
 __all__ = ["Engine"]
 
 Plane = NDArray[np.uint8]
 Entries = NDArray[np.int8]
+Sums = NDArray[np.int16]
 Places = NDArray[np.int64]
-_MIDDLE = HIGH // 2
 
 
 class Engine:
@@ -49,12 +49,16 @@ class Engine:
     def _turned(self, image: Plane) -> Entries:
         """One rotation's share of the output (H, W, scale*scale)."""
         first, *inner, last = self._layers
+        assert first.low is not None
         around = np.pad(image, 1, mode="edge")
         x = np.empty((*image.shape, first.outputs), np.uint8)
         _spread(around // LOW, around % LOW, first.entries, first.low, first.means, x)
         for made in inner:
             given, x = _padded(x, made.reach), np.empty_like(x)
-            (_depthwise if made.kind == "depthwise" else _pointwise)(given, made.places, made.entries, made.means, x)
+            if made.kind == "depthwise":
+                _depthwise(given, made.entries, made.means, x)
+            else:
+                _pointwise(given, made.places, made.entries, made.means, x)
         out = np.empty((*image.shape, last.outputs), np.int8)
         _last(_padded(x, last.reach), last.places, last.entries, last.means, self._network.joined, out)
         return out
@@ -66,8 +70,7 @@ class _Prepared:
     def __init__(self, layer: Layer) -> None:
         self.kind, self.outputs, self.reach = layer.kind, layer.outputs, layer.reach
         tables = len(layer.entries)
-        shifts = WINDOW if layer.kind != "pointwise" else layer.shifts or ((0, 0),) * tables
-        self.places = np.array(shifts, np.int64) + layer.reach
+        self.places = np.array(layer.shifts or ((0, 0),) * tables, np.int64) + layer.reach
         order = (0, 1, 2) if layer.kind == "depthwise" else (0, 2, 1)
         self.entries = np.ascontiguousarray(layer.entries.transpose(order))
         self.low = None if layer.low is None else np.ascontiguousarray(layer.low.transpose(0, 2, 1))
@@ -80,51 +83,55 @@ def _padded(x: Plane, reach: int) -> Plane:
 
 
 @compiled
+def _around(plane: Plane, y: int, x: int, entries: Entries, sums: Sums) -> None:
+    """The sums of the entries of a pixel's window, plus 128 each."""
+    sums[:] = 128 * 9
+    for row in range(3):  # three pixels at a time: sums are in memory
+        a, b, c = plane[y + row, x], plane[y + row, x + 1], plane[y + row, x + 2]
+        left, here, right = entries[3 * row, a], entries[3 * row + 1, b], entries[3 * row + 2, c]
+        for k in range(len(sums)):
+            sums[k] += np.int16(left[k]) + np.int16(here[k]) + np.int16(right[k])
+
+
+@compiled
 def _spread(high: Plane, low: Plane, entries: Entries, lows: Entries, means: Entries, out: Plane) -> None:
     """The first layer, of the image's high and low bits with a border of one pixel."""
     height, width, outputs = out.shape
     of_high, of_low = np.empty(outputs, np.int16), np.empty(outputs, np.int16)
     for y in range(height):
         for x in range(width):
-            of_high[:] = 128 * 9
-            of_low[:] = 128 * 9
-            for tap in range(9):
-                row, column = y + tap // 3, x + tap % 3
-                upper, lower = entries[tap, high[row, column]], lows[tap, low[row, column]]
-                for k in range(outputs):
-                    of_high[k] += upper[k]
-                    of_low[k] += lower[k]
+            _around(high, y, x, entries, of_high)
+            _around(low, y, x, lows, of_low)
             for k in range(outputs):
                 fine = min(max(means[of_low[k]] + low[y + 1, x + 1], 0), 3)
                 out[y, x, k] = min(max(means[of_high[k]] + high[y + 1, x + 1] + fine, 0), 63)
 
 
 @compiled
-def _depthwise(given: Plane, places: Places, entries: Entries, means: Entries, out: Plane) -> None:
+def _depthwise(given: Plane, entries: Entries, means: Entries, out: Plane) -> None:
     """A layer that reads the window of each channel."""
     height, width, outputs = out.shape
-    sums = np.empty(outputs, np.int16)
     for y in range(height):
         for x in range(width):
-            sums[:] = 128 * 9
-            for tap in range(9):
-                values, table = given[y + places[tap, 0], x + places[tap, 1]], entries[tap]
-                for k in range(outputs):
-                    sums[k] += table[k, values[k]]
             for k in range(outputs):
-                out[y, x, k] = min(max(means[sums[k]] + given[y + 1, x + 1, k], 0), 63)
+                total = 128 * 9
+                for tap in range(9):
+                    total += entries[tap, k, given[y + tap // 3, x + tap % 3, k]]
+                out[y, x, k] = min(max(means[total] + given[y + 1, x + 1, k], 0), 63)
 
 
 @compiled
-def _mixed(given: Plane, y: int, x: int, places: Places, entries: Entries, values: Plane, sums: NDArray[np.int16]) -> None:
+def _mixed(given: Plane, y: int, x: int, places: Places, entries: Entries, values: Plane, sums: Sums) -> None:
     """The channels as they were moved to a pixel, and the sums of their entries plus 128 each."""
     channels, outputs = len(values), len(sums)
-    sums[:] = 128 * channels
     for c in range(channels):
         values[c] = given[y + places[c, 0], x + places[c, 1], c]
-        table = entries[c, values[c]]
+    sums[:] = 128 * channels
+    for c in range(0, channels, 4):  # four at a time: sums are in memory
+        a, b = entries[c, values[c]], entries[c + 1, values[c + 1]]
+        d, e = entries[c + 2, values[c + 2]], entries[c + 3, values[c + 3]]
         for k in range(outputs):
-            sums[k] += table[k]
+            sums[k] += np.int16(a[k]) + np.int16(b[k]) + np.int16(d[k]) + np.int16(e[k])
 
 
 @compiled

@@ -1,17 +1,21 @@
 """All engines give the bytes of the slow reference: plain tables, samplers, diagonal bands; any image, any thread."""
 
+import importlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from export import compiled
 from export.compiled import compiler
-from export.errors import ExportError
+from export.errors import ExportError, MissingRuntimeError
 from export.lut import cpackage, native, numpy_engine
 from export.lut.cpackage import identifier
 from export.lut.csource import source_of
@@ -39,6 +43,7 @@ int main(void) {
     return 0;
 }
 """
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 
 
@@ -131,6 +136,25 @@ def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.where(np.arange(width) % 4 < 3, smooth, noise).astype(np.uint8)
 
 
+def numba_engine() -> ModuleType:
+    return importlib.import_module("export.lut.numba_engine")
+
+
+def kind(run: Any) -> str:
+    """The engine behind what :func:`native.runner` gave, a partial of its function."""
+    if run.func is native.enlarged:
+        return "numpy"
+    return "c" if isinstance(run.func.__self__, native.Engine) else "numba"
+
+
+def without(engines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this machine one that lacks engines."""
+    if "c" in engines:
+        monkeypatch.setattr(compiled, "compiler", lambda: None)
+    if "numba" in engines:
+        monkeypatch.setitem(sys.modules, "export.lut.numba_engine", None)
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (4, 6)])
 def test_numpy_is_the_slow_reference(name: str, size: tuple[int, int], reference: Callable[[str], ModuleType]) -> None:
@@ -171,19 +195,89 @@ def test_exported_source_runs_row_by_row_without_a_warning_or_a_stray_access(nam
         np.testing.assert_array_equal(found, numpy_engine.enlarge(network, pixels).reshape(-1))
 
 
-def test_without_a_compiler_numpy_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "compiler", lambda: None)
-    network = two_stages()
-    assert native.engine_of(network) is None
-    np.testing.assert_array_equal(native.runner(network, 2)(image(9, 9)), numpy_engine.enlarge(network, image(9, 9)))
+@needs_numba
+@pytest.mark.parametrize("name", ALL)
+def test_numba_is_numpy(name: str) -> None:
+    network = ALL[name]()
+    engine = numba_engine().Engine(network)
+    for number, size in enumerate([*SIZES, (70, 37)]):
+        pixels = image(*size, seed=number)
+        wanted = numpy_engine.enlarge(network, pixels)
+        for threads in (1, 2, 4):
+            np.testing.assert_array_equal(engine.enlarge(pixels, threads), wanted)
 
 
-def test_sums_that_no_32_bits_hold_are_named_and_left_to_numpy() -> None:
+@needs_numba
+def test_numba_takes_images_that_are_turned_or_cut_out_of_others() -> None:
+    pixels = image(12, 20)
+    engine = numba_engine().Engine(two_stages())
+    for part in (pixels.T, pixels[2:9, ::3], pixels[::-1]):
+        np.testing.assert_array_equal(engine.enlarge(part), numpy_engine.enlarge(two_stages(), part))
+
+
+@needs_numba
+def test_numba_keeps_machine_code_in_a_cache_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    from export import jit
+
+    def plus(x: int) -> int:
+        return x + 1
+
+    njit = numba.njit
+
+    def without_folder(**options: Any) -> Any:
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    assert numba_engine()._gather.stats.cache_path
+    monkeypatch.setattr(numba, "njit", without_folder)
+    assert jit.compiled(plus)(2) == 3
+
+
+@pytest.mark.parametrize("missing", [(), ("c",), ("c", "numba")])
+def test_the_first_engine_that_is_there_runs_the_network(
+    missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"c": compiler() is not None, "numba": find_spec("numba") is not None, "numpy": True}
+    without(missing, monkeypatch)
+    wanted = next(name for name in native.ENGINES if here[name] and name not in missing)
+    network, pixels = two_stages(), image(9, 9)
+    run = native.runner(network, 2)
+    assert kind(run) == wanted
+    np.testing.assert_array_equal(run(pixels), numpy_engine.enlarge(network, pixels))
+
+
+@pytest.mark.parametrize("name", native.ENGINES)
+def test_an_engine_that_is_named_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (name == "c" and compiler() is None) or (name == "numba" and find_spec("numba") is None):
+        pytest.skip(f"no {name} here")
+    assert kind(native.runner(two_stages(), 1, name)) == name
+    monkeypatch.setenv(native.VARIABLE, name)
+    assert kind(native.runner(two_stages(), 1)) == name
+
+
+def test_an_engine_that_is_named_and_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(("c", "numba"), monkeypatch)
+    with pytest.raises(MissingRuntimeError, match=r"engine c of look-up tables: no C compiler here; install gcc"):
+        native.runner(two_stages(), 1, "c")
+    with pytest.raises(MissingRuntimeError, match=r"engine numba of .*; pip install 'edgepress\[numba\]'"):
+        native.runner(two_stages(), 1, "numba")
+    monkeypatch.setenv(native.VARIABLE, "cuda")
+    with pytest.raises(ExportError, match=r"'cuda' of look-up tables \(EDGEPRESS_TABLES\), expected c, numba, numpy"):
+        native.runner(two_stages(), 1)
+
+
+def test_sums_that_no_32_bits_hold_are_named_and_left_to_others() -> None:
     means = tuple((Source(0, 0, k, 1), Source(0, 1, k, 255)) for k in range(2))
     network = Network("huge", (Stage(tuple(table(means, 1, 7) for _ in range(80)), 4096, scale=1),))
     with pytest.raises(ExportError, match="sums of huge pass 32 bits"):
         source_of(network)
+    assert kind(native.runner(network, 1)) != "c"
     np.testing.assert_array_equal(native.runner(network, 1)(image(4, 4)), numpy_engine.enlarge(network, image(4, 4)))
+    with pytest.raises(ExportError, match="sums of net pass 32 bits"):
+        native.runner(network, 1, "c")
 
 
 def test_identifiers() -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,6 +104,18 @@ def test_compiled_code_is_numpy(isa: str, monkeypatch: pytest.MonkeyPatch) -> No
             for threads in (1, 2, 4):
                 wanted = numpy_engine.enlarge(made, pixels)
                 np.testing.assert_array_equal(engine.enlarge(pixels, threads), wanted, f"{name} {size} {threads}")
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
+@pytest.mark.parametrize("name", ALL)
+def test_numba_is_numpy(name: str) -> None:
+    made = ALL[name]()
+    for number, size in enumerate([*SIZES, (20, 37)]):
+        pixels = image(*size, seed=number)
+        wanted = numpy_engine.enlarge(made, pixels)
+        for threads in (1, 3, 8):
+            found = native.runner(made, threads, "numba")(pixels)
+            np.testing.assert_array_equal(found, wanted, f"{name} {size} {threads}")
 
 
 @pytest.mark.parametrize("name", ALL)
