@@ -30,6 +30,7 @@ from compress.models._written import Written
 from compress.network import Network as Network_
 from compress.network import WeightsSource
 from export.compiled import library
+from export.errors import MissingRuntimeError
 from export.lut import native, numpy_engine
 from export.lut.network import WHOLE, Network, Table, Tables
 
@@ -103,6 +104,16 @@ def psnr(network: Tables, run: Callable[[np.ndarray], np.ndarray], images: Path)
     return round(statistics.mean(scores), 3)
 
 
+def of_numba(network: Network, plane: np.ndarray) -> dict[str, float]:
+    """The time of the numba engine on one core, where numba is installed."""
+    try:
+        run = native.runner(network, 1, "numba")
+    except MissingRuntimeError:
+        return {}
+    assert np.array_equal(run(plane), numpy_engine.enlarge(network, plane))
+    return {"ms, numba": milliseconds(lambda: run(plane), REPEATS)}
+
+
 def luma(data: Path) -> NDArray[np.uint8]:
     """320x180 pixels of a photograph."""
     photo = sorted((data / "sr/train/BSDS200_jpg_first100").iterdir())[0]
@@ -127,6 +138,7 @@ def main() -> None:
             "table_bytes": network.table_bytes,
             "ms, one core": one,
             "ms, two cores": two,
+            **of_numba(network, plane),
             "ms, numpy": milliseconds(lambda n=network: numpy_engine.enlarge(n, plane), 3),
             "ns a pixel": round(1e6 * one / pixels, 2),
             "rows read a pixel": round(sum(rows for rows, _ in reads) / network.scale**2, 2),
