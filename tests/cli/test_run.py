@@ -18,7 +18,19 @@ from compress.result import Result
 from compress.task import Scores
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-FAST = ["--model", "span", "--target", "mobile", "--format", "onnx", "--threads", "1", "--input-size", "64x64", "--quiet"]
+FAST = [
+    "--model",
+    "span",
+    "--target",
+    "mobile",
+    "--format",
+    "onnx",
+    "--threads",
+    "1",
+    "--input-size",
+    "64x64",
+    "--quiet",
+]
 
 
 @pytest.fixture(scope="module")
