@@ -29,6 +29,7 @@ PAGES = (
     "docs/coverage.md",
     "docs/search.md",
     "docs/lut.md",
+    "docs/pruning.md",
     "docs/run.md",
 )
 
@@ -186,6 +187,27 @@ def lut_runtimes() -> str:
     return _grid(header, rows)
 
 
+def sparse_storage() -> str:
+    """Bytes of pruned weights."""
+    rows = []
+    for title, found in _load("sparse_storage").items():
+        whole, coder = found["whole_file"], found["constriction"]
+        rows.append(
+            [
+                title,
+                f"{found['file_bytes']:,}",
+                f"{found['packed_bytes']:,}",
+                f"{whole['lzma']:,}",
+                f"{found['bytes_per_nonzero']:.2f}",
+                f"{found['bound_per_nonzero']:.2f}",
+                f"{found['place_bytes'] + found['value_bytes']:,}",
+                f"{min(coder['bitmap'], coder['gaps']) + coder['values']:,}",
+            ]
+        )
+    header = ["SPAN x4, zeros", "safetensors, bytes", "packed", "xz", "bytes a nonzero", "bound", "places and values"]
+    return _grid([*header, "by constriction"], rows)
+
+
 def budget() -> str:
     """Seconds that searches took."""
     rows = [[n, f"{v['seconds']:.1f}", f"{v['over %']:+.1f} %", str(v["trials"])] for n, v in _load("budget").items()]
@@ -312,6 +334,7 @@ def search_predictors() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "sparse_storage": sparse_storage,
     "span_scores": span_scores,
     "span_speed": span_speed,
     "openvino_route": openvino_route,

@@ -254,6 +254,31 @@ def test_a_classifier_learns_from_a_teacher(tmp_path: Path, labelled: Path) -> N
     assert any(not torch.equal(taught[name], other[name]) for name in taught)
 
 
+def test_labelled_images_train_classifiers_alone(tmp_path: Path, labelled: Path) -> None:
+    from compress.data.labelled import find, subset
+
+    images = find(labelled, "calibration")
+    assert images is not None
+    with pytest.raises(DataError, match=r"data set.*: labelled images train classifiers; give plain images"):
+        train.train(RECIPE, images, tmp_path / "run", None, False, SILENT)
+    with pytest.raises(DataError, match="one labelled image; training takes one, validation another"):
+        train.train(NAMING, subset(images, np.array([0])), tmp_path / "one", None, False, SILENT)
+    three = replace(images, labels=images.labels + 1)
+    with pytest.raises(DataError, match="labels up to 2, but the network tells 2 classes apart"):
+        train.train(NAMING, three, tmp_path / "three", None, False, SILENT)
+
+
+def test_a_classifier_learns_the_same_from_a_folder_and_from_its_images(tmp_path: Path, labelled: Path) -> None:
+    from compress.data.labelled import find
+
+    recipe = replace(NAMING, steps=3, validate_every=3)
+    images = find(labelled, "calibration")
+    assert images is not None
+    one = read(train.train(recipe, [labelled], tmp_path / "folder", None, False, SILENT))
+    other = read(train.train(recipe, images, tmp_path / "images", None, False, SILENT))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_every_image_is_drawn_once_an_epoch(labelled: Path) -> None:
     from compress.train.labelled_examples import prepare_naming
 
