@@ -15,6 +15,7 @@ Usage: python benchmarks/sparsity.py [--steps N] [--seeds 0 1 2] [--networks NAM
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import itertools
 import json
@@ -22,7 +23,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,7 @@ def dense(row: Row, given: Network, images: Path, work: Path) -> Network:
     plain = merged(given.module)
     name = Row(row.network, row.scale, 0.0, "dense", row.seed, row.steps).folder
     folder, steps = work / name, max(1, round(DENSE * row.steps))
-    with (work / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with in_turn(work / f"{name}.lock"):
         done = folder / "weights.safetensors"
         if not done.is_file():
             recipe = TrainRecipe(
@@ -197,16 +197,28 @@ def summary(rows: Rows) -> dict[str, dict[str, Any]]:
 
 def keep(row: Row, values: Mapping[str, Any], work: Path) -> None:
     """Add a row to the results; processes side by side take turns."""
-    with (work / "results.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        rows = known()
+    with in_turn(work / "results.lock"):
+        rows = _read()
         about = {"group": row.group, "method": row.method, "seed": row.seed, "steps": row.steps}
         rows[row.title] = {**about, **values}
         record.write("sparsity", {"settings": SETTINGS, "summary": summary(rows), "rows": rows}, seed=row.seed)
 
 
-def known() -> Rows:
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Alone among the processes that name this file."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def known(work: Path) -> Rows:
     """The rows that were measured."""
+    with in_turn(work / "results.lock"):
+        return _read()
+
+
+def _read() -> Rows:
     path = record.RESULTS / "sparsity.json"
     rows: Rows = json.loads(path.read_text())["numbers"]["rows"] if path.is_file() else {}
     return rows
@@ -229,13 +241,14 @@ def work_through(rows: Sequence[Row], data: Path, work: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            if row.title in known():
+            if row.title in known(work):
                 continue
             begun = time.monotonic()
             values = measured(row, data, work)
             keep(row, values, work)
             spent.append(time.monotonic() - begun)
-            left = float(np.mean(spent)) * sum(other.title not in known() for other in rows[number:]) / 3600
+            done = known(work)
+            left = float(np.mean(spent)) * sum(other.title not in done for other in rows[number:]) / 3600
             scores = " / ".join(f"{values[name]:.2f}" for name in SETS)
             log(
                 work,
@@ -259,8 +272,7 @@ def main() -> None:
     _options.use_threads(args.threads)
     data = record.need_shared()
     args.work.mkdir(parents=True, exist_ok=True)
-    with (args.work / "calibration.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with in_turn(args.work / "calibration.lock"):
         if not (args.work / "calibration").is_dir():
             calibration(data, args.work / "calibration")
     order = itertools.product(args.networks, args.scales, args.sparsities, args.seeds, args.methods)
