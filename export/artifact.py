@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +18,7 @@ from export.lut.network import Tables, tables_of
 from export.policy import QuantPolicy
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from torch import nn
 
 __all__ = ["Artifact", "Card", "ExportSpec", "Format", "Image", "Session", "cut_to", "digest"]
@@ -60,13 +62,30 @@ class Card:
         Raises:
             ExportError: the text is not a card of a version this program knows.
         """
+        import pydantic
+
         try:
             values = json.loads(text)
             if values.pop("edgepress") != 1:
                 raise ValueError("unknown version")
-            return Card(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ExportError(f"{path}: its edgepress card cannot be read ({error}); export the file again") from None
+            card: Card = _reader().validate_json(json.dumps(vars(Card(**values))), strict=True)
+            if min(card.scale, card.channels, card.unit) < 1 or (card.halo or 0) < 0:
+                raise ValueError("a scale, channels or unit below 1, or a halo below 0")
+            return card
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error)
+        raise ExportError(f"{path}: its edgepress card cannot be read ({reason}); export the file again")
+
+
+@cache
+def _reader() -> TypeAdapter[Card]:
+    """Checks the types of a card's fields."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Card)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ source), interval and band; ``sha256`` is the digest of all entries in order.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -150,8 +149,10 @@ def _stage(path: Path, number: int, said: _Stage, tensors: dict[str, Any]) -> St
         entries = tensors.get(f"{number}.{place}")
         if entries is None:
             raise ExportError(f"{path}: table {number}.{place} is missing; export the file again")
-        if any(len(source) != 4 for tap in table.taps for source in tap) or len(table.band or [0, 0]) != 2:
+        if any(len(source) != 4 for tap in table.taps for source in tap):
             raise ExportError(f"{path}: table {number}.{place}: taps of plane, row, column and weight were expected")
+        if table.band is not None and len(table.band) != 2:
+            raise ExportError(f"{path}: table {number}.{place}: a band of a width and an interval was expected")
         taps = tuple(tuple(Source(*source) for source in tap) for tap in table.taps)
         band = None if table.band is None else Band(*table.band)
         tables.append(Table(taps, entries, table.interval_bits, band))
@@ -175,6 +176,6 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         with safe_open(str(path), "numpy") as file:
             header = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  (no mapping)
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # also of odd types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ExportError(f"{path}: not a readable file of tables ({reason}); export it again") from error

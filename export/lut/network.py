@@ -197,7 +197,6 @@ def _wrong(stage: Stage, planes: int, last: bool) -> Iterator[str]:
     if not stage.tables:
         yield "no tables"
         return
-    wanted = stage.scale**2 if last else stage.outputs
     within = {
         "rotations": (stage.rotations, (1, 4)),
         "divisor": (stage.divisor, range(1, 4097)),
@@ -210,6 +209,12 @@ def _wrong(stage: Stage, planes: int, last: bool) -> Iterator[str]:
     for number, table in enumerate(stage.tables):
         for message in (*_misplaced(table, planes), *_missized(table)):
             yield f"table {number}: {message}"
+    yield from _unlike(stage, stage.scale**2 if last else stage.outputs)
+
+
+def _unlike(stage: Stage, wanted: int) -> Iterator[str]:
+    """What does not fit about tables side by side, of as many values a row."""
+    for number, table in enumerate(stage.tables):
         if table.outputs != wanted:
             yield f"table {number}: {table.outputs} values a row, expected {wanted}"
     if len({(t.interval_bits, t.sampled) for t in stage.tables}) > 1:

@@ -32,11 +32,32 @@ def test_a_card_survives_its_text(card: Card) -> None:
         json.dumps({"edgepress": 2, "model": "span", "scale": 4, "channels": 3, "halo": 21, "dtype": "int8"}),
         json.dumps({"edgepress": 1, "model": "span"}),
         json.dumps({"edgepress": 1, **vars(CARD), "colour": "red"}),
+        json.dumps({"edgepress": 1, **vars(CARD), "scale": "4"}),
+        json.dumps({"edgepress": 1, **vars(CARD), "unit": 0}),
+        json.dumps({"edgepress": 1, **vars(CARD), "halo": -1}),
+        json.dumps({"edgepress": 1, **vars(CARD), "classes": True}),
+        "[" * 99999,
     ],
 )
 def test_a_damaged_card_names_the_file_and_the_cure(text: str) -> None:
     with pytest.raises(ExportError, match=r"dir/x\.onnx: its edgepress card cannot be read .* export the file again"):
         Card.from_json(text, Path("dir/x.onnx"))
+
+
+ODD = [None, True, "", "x", 1.5, -1, 0, 1, 2**64, int("9" * 4000), [], {}, "\ud800", "super-resolution", "nchw"]
+
+
+@pytest.mark.parametrize("field", [*vars(CARD), "edgepress"])
+def test_a_card_of_odd_values_is_refused_or_holds_the_types_it_says(field: str) -> None:
+    for value in ODD:
+        text = json.dumps({"edgepress": 1, **vars(CARD), field: value})
+        try:
+            card = Card.from_json(text, Path("x.onnx"))
+        except ExportError:
+            continue
+        assert all(type(getattr(card, name)) is int for name in ("scale", "channels", "unit"))
+        assert type(card.model) is type(card.dtype) is type(card.task) is str and type(card.crop_share) is float
+        assert Card.from_json(card.to_json(), Path("x.onnx")) == card
 
 
 @pytest.fixture
