@@ -1,12 +1,13 @@
 /* A PGM picture from stdin, enlarged row by row, to stdout. */
 #include "@NAME@.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 int main(void) {
-    int width, height;
-    if (scanf("P5 %d %d 255", &width, &height) != 2 || getchar() == EOF) return 2;
+    int width, height, most;
+    if (scanf("P5 %9d %9d %9d", &width, &height, &most) != 3 || most != 255 || !isspace(getchar())) return 2;
     if (width < 1 || height < 1 || width > 32768 || height > 32768) return 2;
     const size_t wide = (size_t)width * @UPPER@_SCALE;
     unsigned char *row = malloc((size_t)width), *out = malloc(wide * @UPPER@_SCALE);
