@@ -108,9 +108,9 @@ MADE: dict[str, Callable[[], Tables]] = {
 
 
 def images() -> list[np.ndarray]:
-    """Noise in sides of 1 to 40 pixels: both ends, narrower than the patterns reach, across the vectors' lengths."""
+    """Noise, most in sides of 1 to 40 pixels: narrower than the patterns reach, about the vectors' lengths."""
     random = np.random.default_rng(0)
-    sizes = [(1, 1), (1, 40), (40, 1), (2, 3), (3, 2), (7, 7), (5, 16), (4, 17), (6, 33), (40, 40)]
+    sizes = [(1, 1), (1, 40), (40, 1), (2, 3), (3, 2), (7, 7), (5, 16), (4, 17), (6, 33), (40, 40), (2, 64), (3, 129)]
     sizes += [tuple(random.integers(1, 41, 2).tolist()) for _ in range(20)]
     return [random.integers(0, 256, size, dtype=np.uint8) for size in sizes]
 
