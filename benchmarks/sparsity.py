@@ -1,6 +1,8 @@
 """Pruning of single weights: ISS-P and its rivals, the same iterations for each, on small EDSR and SPAN-28.
 
-T91 and half of BSDS200, no teacher, torch's own start by the seed.  ISS-P, RigL and scratch (a fixed random mask) take
+T91 and half of BSDS200, no teacher.  All begin with the same random values of the seed: those of torch, or with
+`--start family` the family's own, by which SPAN begins as bilinear enlargement; this is no start for random masks, which
+cut the paths that carry the image.  ISS-P, RigL and scratch (a fixed random mask) take
 all steps; magnitude, SRP and ASSL prune a dense network that took the first two fifths, the same for all three.  Every
 pruning phase takes three tenths of the steps (RigL moves for three quarters), the rest trains on.  Set5, Set14 and B100
 are looked at once a row; rows also tell the bytes of `compress pack`.  Intervals are Student's over the seeds, also of
@@ -9,7 +11,7 @@ the differences between ISS-P and each rival on the same seed.
 Rows are kept one by one in results/sparsity.json and not measured again; a row that is cut goes on where it stopped
 (--work).  Several processes may run side by side: each takes rows that no other holds.
 Usage: python benchmarks/sparsity.py [--steps N] [--seeds 0 1 2] [--networks NAME...] [--scales 4 2]
-       [--sparsities 0.9 0.95 0.99] [--methods NAME...] [--work DIR] [--threads N]
+       [--sparsities 0.9 0.95 0.99] [--methods NAME...] [--start torch|family] [--work DIR] [--threads N]
 """
 
 from __future__ import annotations
@@ -76,11 +78,13 @@ class Row:
     method: str
     seed: int
     steps: int
+    start: str
 
     @property
     def group(self) -> str:
         """All seeds of it."""
-        return f"{self.network}, x{self.scale}, {self.sparsity:g}, {self.method}"
+        own = "" if self.start == "torch" else ", started by the family"
+        return f"{self.network}{own}, x{self.scale}, {self.sparsity:g}, {self.method}"
 
     @property
     def title(self) -> str:
@@ -97,7 +101,8 @@ def method_of(row: Row) -> Callable[[Network, Task, Workshop], Network]:
     """The step of a recipe."""
     after = row.steps - round(DENSE * row.steps)  # what is left where a dense network comes first
     pruning = max(1, round(PRUNING * row.steps))
-    whole = {**SETTINGS, "steps": row.steps, "validate_every": row.steps}
+    scratch = row.start == "torch"
+    whole = {**SETTINGS, "steps": row.steps, "validate_every": row.steps, "scratch": scratch}
     rest = {**SETTINGS, "steps": after, "validate_every": after}
     methods: dict[str, Callable[[Network, Task, Workshop], Network]] = {
         "scratch": Rigl(row.sparsity, share=0.0, **whole),
@@ -117,7 +122,8 @@ FROM_DENSE = ("magnitude", "srp", "assl")
 def dense(row: Row, given: Network, images: Path, work: Path) -> Network:
     """The network after the first steps, trained once for all that begin with it; it starts where the others do."""
     plain = merged(given.module)
-    name = Row(row.network, row.scale, 0.0, "dense", row.seed, row.steps).folder
+    start = restarted(plain, row.seed) if row.start == "torch" else plain
+    name = replace(row, sparsity=0.0, method="dense").folder
     folder, steps = work / name, max(1, round(DENSE * row.steps))
     with in_turn(work / f"{name}.lock"):
         done = folder / "weights.safetensors"
@@ -126,7 +132,7 @@ def dense(row: Row, given: Network, images: Path, work: Path) -> Network:
                 model=given.name, scale=row.scale, steps=steps, validate_every=steps, seed=row.seed, **SETTINGS
             )
             known = (folder / "recipe.json").is_file()
-            begin = Beginning(replace(given, module=restarted(plain, row.seed)))
+            begin = Beginning(replace(given, module=start))
             train(recipe, [images], folder, None, known, Reporter(quiet=True), begin)
             shutil.rmtree(folder / "images", ignore_errors=True)
     load_into(plain, read(done), done)
@@ -264,6 +270,7 @@ def main() -> None:
     parser.add_argument("--scales", type=int, nargs="+", default=[4, 2], choices=[2, 3, 4])
     parser.add_argument("--sparsities", type=float, nargs="+", default=list(SPARSITIES))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--start", default="torch", choices=["torch", "family"])
     parser.add_argument("--work", type=Path, default=Path("runs/sparsity"))
     parser.add_argument("--threads", type=int, default=1, help="of torch; one lets a process run on each core")
     args = parser.parse_args()
@@ -276,7 +283,7 @@ def main() -> None:
         if not (args.work / "calibration").is_dir():
             calibration(data, args.work / "calibration")
     order = itertools.product(args.networks, args.scales, args.sparsities, args.seeds, args.methods)
-    work_through([Row(n, s, p, m, seed, args.steps) for n, s, p, seed, m in order], data, args.work)
+    work_through([Row(n, s, p, m, seed, args.steps, args.start) for n, s, p, seed, m in order], data, args.work)
 
 
 if __name__ == "__main__":
