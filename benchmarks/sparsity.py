@@ -1,12 +1,12 @@
 """Pruning of single weights: ISS-P and its rivals, the same iterations for each, on small EDSR and SPAN-28.
 
-T91 and half of BSDS200, no teacher.  All begin with the same random values of the seed: those of torch, or with
-`--start family` the family's own, by which SPAN begins as bilinear enlargement (random masks cut the paths that carry the
-image, so that scratch and RigL lose by it).  ISS-P, RigL and scratch, a fixed random mask, take all steps; magnitude, SRP
-and ASSL prune a dense network that took the first two fifths, the same for all three.  Every pruning phase takes three
-tenths of the steps (RigL moves for three quarters), the rest trains on.  Set5, Set14 and B100 are looked at once a row;
-rows also tell the bytes of `compress pack`.  Intervals are Student's over the seeds, also of the differences between
-ISS-P and each rival on the same seed.
+T91 and half of BSDS200, no teacher. All begin with the same random values of the seed: those of torch, or with
+`--start family` the family's own, by which SPAN begins as bilinear enlargement (random masks cut the paths that
+carry the image, so that scratch and RigL lose by it). ISS-P, RigL and scratch, a fixed random mask, take all
+steps; magnitude, SRP and ASSL prune a dense network that took the first two fifths, the same for all three. Every
+pruning phase takes three tenths of the steps (RigL moves for three quarters), the rest trains on. Set5, Set14 and
+B100 are looked at once a row; rows also tell the bytes of `compress pack`. Intervals are Student's over the
+seeds, also of the differences between ISS-P and each rival on the same seed.
 
 Rows are kept one by one in results/sparsity.json and not measured again; a row that is cut goes on where it stopped
 (--work).  Several processes may run side by side: each takes rows that no other holds.
