@@ -34,7 +34,7 @@ def test_targets_show_prints_the_numbers_with_their_sources(capsys: pytest.Captu
 
 def test_doctor_finds_the_installed_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
     checks = json.loads(printed(capsys, "doctor", "--json"))
-    assert {"python", "torch", "runtime tflite", "package export"} <= {c["what"] for c in checks}
+    assert {"python", "torch", "runtime tflite", "package export", "C compiler", "numba"} <= {c["what"] for c in checks}
 
 
 def test_help_lists_the_exit_codes_and_loads_no_framework() -> None:
