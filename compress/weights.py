@@ -17,7 +17,7 @@ from export.files import atomic_path
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["SUFFIXES", "load_into", "read", "sha256", "write"]
+__all__ = ["SUFFIXES", "header", "load_into", "read", "sha256", "write"]
 
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors", ".h5", ".hdf5")
 """Of the files that hold a checkpoint."""
@@ -69,6 +69,16 @@ def read(path: Path) -> dict[str, Tensor]:
             f"weights {path}: NaN or infinite values in {_list(bad)}; the training run broke, use an earlier checkpoint"
         )
     return tensors
+
+
+def header(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file says beside its tensors; nothing for other files."""
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _read_safetensors(path: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from compress.errors import UsageError, WeightsError
 from compress.network import CLASSIFICATION, SUPER_RESOLUTION, Family, Network, WeightsSource
 from compress.registry import MODELS
-from compress.weights import read, sha256
+from compress.weights import header, read, sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ def load(name: str, weights: Path | None = None, scale: int | None = None) -> Ne
         raise WeightsError(
             f"{name} has no built-in weights: give --weights FILE, or --random to look at its speed, size and operators"
         )
-    module = family.from_state(read(path), path)
+    module = _module(family, path)
     found = getattr(module, "scale", 1)
     if scale is not None and scale != found:
         cure = f"drop --scale, or give x{scale} weights with --weights"
@@ -40,6 +40,16 @@ def load(name: str, weights: Path | None = None, scale: int | None = None) -> Ne
             cure = f"built in is x{found} only: give --weights"
         raise WeightsError(f"weights {path} are for scale {found}, --scale asks for {scale}; {cure}")
     return wrap(name, family, module, WeightsSource(path, sha256(path), builtin=weights is None))
+
+
+def _module(family: Family, path: Path) -> nn.Module:
+    """The module of a file; where channels were cut, the family reads its sizes off the shapes before."""
+    state, shapes = read(path), header(path).get("widths")
+    if shapes is None:
+        return family.from_state(state, path)
+    from compress.channels.widths import fitted, widen
+
+    return fitted(family.from_state(widen(state, shapes, path), path), state, path)
 
 
 def fresh(name: str, scale: int | None = None, seed: int = 0, **sizes: Any) -> Network:
