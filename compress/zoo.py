@@ -11,11 +11,14 @@ from compress.errors import UsageError, WeightsError
 from compress.network import CLASSIFICATION, SUPER_RESOLUTION, Family, Network, WeightsSource
 from compress.registry import MODELS
 from compress.weights import header, read, sha256
+from export.tiling import round_up
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["fingerprint", "fresh", "load", "recognise", "wrap"]
+
+_TRIAL = (24, 32)  # of networks that take any size
 
 
 def load(name: str, weights: Path | None = None, scale: int | None = None) -> Network:
@@ -49,7 +52,9 @@ def _module(family: Family, path: Path) -> nn.Module:
         return family.from_state(state, path)
     from compress.channels.widths import fitted, widen
 
-    return fitted(family.from_state(widen(state, shapes, path), path), state, path)
+    module = family.from_state(widen(state, shapes, path), path)
+    height, width = getattr(module, "input_size", family.input_size) or round_up(_TRIAL, family.unit)
+    return fitted(module, state, path, (1, getattr(module, "channels", 3), height, width))
 
 
 def fresh(name: str, scale: int | None = None, seed: int = 0, **sizes: Any) -> Network:

@@ -7,14 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from compress.channels.ledger import Ids, Labels, Ledger, Term
 
-__all__ = ["Call", "Found", "layer_of", "module_class_of", "operator", "shape_of"]
+__all__ = ["Call", "Found", "follow", "layer_of", "module_class_of", "operator", "shape_of"]
 
 Found = Labels | list[Labels]
 """What is known of an operator's output, or of each of its outputs."""
+
+
+def follow(module: nn.Module) -> list[str]:
+    """A list that always ends in the name of the module that runs; hooks are put into the module for it."""
+    running: list[str] = []
+    for name, part in module.named_modules():
+        part.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+        part.register_forward_hook(lambda *_: (running.pop(), None)[1])
+    return running
 
 
 def layer_of(node: fx.Node) -> str:

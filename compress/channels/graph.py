@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from compress.channels import rules_layers, rules_shapes, rules_values
-from compress.channels.calls import Call, Found, operator, shape_of
+from compress.channels.calls import Call, Found, follow, operator, shape_of
 from compress.channels.ledger import Ids, Labels, Ledger, Term
 from compress.errors import UsageError
 
@@ -82,10 +82,7 @@ def exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
         UsageError: its way depends on values, or is otherwise beyond torch.export; the layer is named.
     """
     module = copy.deepcopy(module).eval()
-    running: list[str] = []
-    for name, part in module.named_modules():
-        part.register_forward_pre_hook(lambda *_, name=name: running.append(name))
-        part.register_forward_hook(lambda *_: (running.pop(), None)[1])
+    running = follow(module)
     try:
         with torch.no_grad(), _silent():
             return torch.export.export(module, (x,))

@@ -1,7 +1,7 @@
 """How much a channel matters: by its weights alone, or by what its loss would change in the output.
 
 The measures that need gradients ask for no labels.  They take the distance between the network's output before and
-after the cut: for an image, half its square, whose curvature is J'J with J the derivative of the output; for logits, the
+after the cut: for an image half its square, whose curvature is J'J with J the derivative of the output; for logits the
 divergence of the distributions, whose curvature is Fisher's information (Martens, arXiv:1412.1193, sections 5 and 6).
 Both are sampled: gradients of <v, output> with v normal, or of the log-probability of a label drawn from the output.
 """
@@ -31,9 +31,10 @@ def scores(
     """For every unit how much it matters; larger is more.
 
     - ``l1``, ``l2``: the norm of all weights that make and read the unit (Li et al., arXiv:1608.08710, section 3.1;
-      over a dependency group as in Fang et al., arXiv:2301.12900, equation 6), over the mean of its group, so that layers
-      compare.
-    - ``taylor``: the mean of (sum g w)^2 over what makes the unit (Molchanov et al., arXiv:1906.10771, equation 8).
+      over a dependency group as in Fang et al., arXiv:2301.12900, section 3.3), over the mean of its group, so that
+      layers compare.
+    - ``taylor``: the mean of (sum g w)^2 over what makes the unit (Molchanov et al., arXiv:1906.10771, section 3.1, of
+      a gate).
     - ``fisher``: the mean of sum g^2 w^2 / 2, the diagonal of the Hessian (LeCun et al., Optimal Brain Damage,
       NIPS 1989).
 

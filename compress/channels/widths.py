@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.channels.calls import follow
 from compress.errors import WeightsError
 from compress.weights import load_into, write
 
@@ -111,8 +112,14 @@ def widen(state: Mapping[str, Tensor], shapes: str, path: Path) -> dict[str, Ten
     return {k: torch.zeros(old[k], dtype=v.dtype) if k in old else v for k, v in state.items()}
 
 
-def fitted(dense: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:
+def fitted(dense: nn.Module, state: Mapping[str, Tensor], path: Path, shape: tuple[int, ...]) -> nn.Module:
     """A module of the shapes before the cut, made as narrow as the tensors of a file, with their values.
+
+    Args:
+        dense: before the cut; left as it is.
+        state: what the file holds.
+        path: of the file, for messages.
+        shape: of an input, (N, channels, H, W), on which the widths are tried.
 
     Raises:
         WeightsError: the tensors do not fit together, by layer.
@@ -120,4 +127,16 @@ def fitted(dense: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Modu
     own = dense.state_dict()
     module = resized(dense, {k: torch.empty_like(v) for k, v in state.items() if k in own and own[k].shape != v.shape})
     load_into(module, state, path)
+    trial = copy.deepcopy(module).eval()
+    running = follow(trial)
+    try:
+        with torch.no_grad():
+            trial(torch.zeros(shape))
+    except Exception as error:  # networks raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        layer = running[-1] if running else "(network)"
+        raise WeightsError(
+            f"weights {path}: the widths do not fit together at layer {layer}: {reason}; the tensors are of another "
+            "cut than its neighbours': write the file again"
+        ) from None
     return module.eval()

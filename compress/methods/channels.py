@@ -79,7 +79,7 @@ class Channels:
         with workshop.place() as folder:
             file = folder / "channels.safetensors"
             if file.is_file():  # a run that goes on: the cut is the one that training began with
-                small = fitted(whole, read(file), file)
+                small = fitted(whole, read(file), file, _shape(network))
             else:
                 small = self._cut(network, whole, task, workshop.seed)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,7 @@ class Channels:
         return recovered
 
     def _cut(self, network: Network, whole: nn.Module, task: Task, seed: int) -> nn.Module:
-        height, width = network.input_size or round_up(_EXAMPLE, network.unit)
-        x = torch.rand(1, network.channels, height, width, generator=torch.Generator().manual_seed(0))
+        x = torch.rand(_shape(network), generator=torch.Generator().manual_seed(0))
         budget = Budget(self.share, self.budget, self.align, self.most, self.skip)
         inputs: list[Tensor] = []
         if self.importance in ("taylor", "fisher"):
@@ -112,3 +111,8 @@ class Channels:
             return pruned(whole, x, rank, budget)
         except UsageError as error:
             raise UsageError(f"{network.name}: {error}") from None
+
+
+def _shape(network: Network) -> tuple[int, int, int, int]:
+    """Of a small input, (N, channels, H, W)."""
+    return (1, network.channels, *(network.input_size or round_up(_EXAMPLE, network.unit)))
