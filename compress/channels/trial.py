@@ -41,7 +41,7 @@ def pruned(
     while True:
         kept = chosen(found, rank(found), budget)
         smaller = cut(module, found, kept)
-        node = parting(found, kept, smaller, x) if _doubtful(found) else None
+        node = parting(found, kept, smaller, x)
         if node is None:
             return smaller
         forbid |= _stay(found, node, forbid)
@@ -56,7 +56,7 @@ def checked(module: nn.Module, x: Tensor) -> tuple[Dependencies, dict[str, str]]
     """
     forbid: dict[str, str] = {}
     found = dependencies(module, x)
-    while _doubtful(found):
+    while found.groups and any(operator(n) in SIZED for n in found.graph.nodes):
         kept = found.all_kept
         for i, group in enumerate(found.groups):  # a different number each, so that no quotient fits by chance
             kept[group.units[: min(group.units.size - 1, 1 + i % 5)]] = False
@@ -66,11 +66,6 @@ def checked(module: nn.Module, x: Tensor) -> tuple[Dependencies, dict[str, str]]
         forbid |= _stay(found, node, forbid)  # grows each time, at last to the whole graph
         found = dependencies(module, x, forbid)
     return found, forbid
-
-
-def _doubtful(found: Dependencies) -> bool:
-    """Whether an operator takes channels that may leave and may have their number in the code."""
-    return any(operator(n) in SIZED and _free(found, n) for n in found.graph.nodes)
 
 
 def parting(found: Dependencies, kept: NDArray[np.bool_], module: nn.Module, x: Tensor) -> fx.Node | None:
@@ -99,7 +94,7 @@ def _culprit(found: Dependencies, nodes: list[fx.Node], where: str) -> fx.Node:
         if i in inside:
             return nodes[i]
     before = [i for i in sized if inside and i < inside[0]]
-    return nodes[(before or sized)[-1]]
+    return nodes[(before or inside or sized or range(len(nodes)))[-1]]
 
 
 def _free(found: Dependencies, node: fx.Node) -> bool:

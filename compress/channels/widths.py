@@ -69,7 +69,7 @@ def _describe(layer: nn.Module) -> None:
         sizes = {"normalized_shape": tuple(weight.shape)}
     else:
         names = next((names for kind, names in _SIZES.items() if isinstance(layer, kind)), ())
-        sizes = dict(zip(names, weight.shape, strict=True))
+        sizes = dict(zip(names, weight.shape, strict=False))  # no names: of another kind
     for name, value in sizes.items():
         setattr(layer, name, value)
 
