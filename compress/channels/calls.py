@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from compress.channels.ledger import Ids, Labels, Ledger, Term
 
-__all__ = ["Call", "Found", "follow", "layer_of", "module_class_of", "operator", "shape_of"]
+__all__ = ["Call", "Found", "follow", "layer_of", "module_class_of", "module_classes_of", "operator", "shape_of"]
 
 Found = Labels | list[Labels]
 """What is known of an operator's output, or of each of its outputs."""
@@ -32,10 +32,14 @@ def layer_of(node: fx.Node) -> str:
     return str(list(stack.values())[-1][0]) if stack else ""
 
 
+def module_classes_of(node: fx.Node) -> list[str]:
+    """The classes of the modules that the operator lies in, the innermost last."""
+    return [str(kind) for _, kind in (node.meta.get("nn_module_stack") or {}).values()]
+
+
 def module_class_of(node: fx.Node) -> str:
-    """The class of that module."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return str(list(stack.values())[-1][1]) if stack else ""
+    """The class of the innermost."""
+    return (module_classes_of(node) or [""])[-1]
 
 
 def operator(node: fx.Node) -> str:

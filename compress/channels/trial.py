@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from compress.channels.calls import layer_of, module_class_of, operator
+from compress.channels.calls import layer_of, module_class_of, module_classes_of, operator
 from compress.channels.graph import Dependencies, dependencies, exported
 from compress.channels.ledger import Labels
 from compress.channels.rules_shapes import SIZED
@@ -143,17 +143,14 @@ def _number(node: fx.Node, place: int) -> int:
 
 
 def _stay(found: Dependencies, node: fx.Node, known: dict[str, str]) -> dict[str, str]:
-    """Let the channels stay of all operators of a kind in modules of a class; then of all in these, then of all."""
+    """Let channels stay: of this operator in modules of this class; next of all within such modules; at last of all."""
     kind, name = module_class_of(node), operator(node)
-    alike = [n for n in found.graph.nodes if n.op == "call_function" and module_class_of(n) == kind]
-    same = [n for n in alike if operator(n) == name]
-    chosen = [m for n in same for m in (n, *n.all_input_nodes)]
-    if all(n.name in known for n in chosen):
-        chosen = [m for n in alike for m in (n, *n.all_input_nodes)]
-    if all(n.name in known for n in chosen):
-        chosen = list(found.graph.nodes)
-    return {
-        n.name: f"{name} in {layer_of(node) or 'the network itself'}, whose size is a number in the code"
-        for n in chosen
-        if n.name not in known
-    }
+    calls = [n for n in found.graph.nodes if n.op == "call_function"]
+    same = [n for n in calls if operator(n) == name and module_class_of(n) == kind]
+    within = [n for n in calls if kind in module_classes_of(n)]
+    why = f"{name} in {layer_of(node) or 'the network itself'}, whose size is a number in the code"
+    for operators in (same, within, calls):
+        new = {m.name: why for n in operators for m in (n, *n.all_input_nodes) if m.name not in known}
+        if any(ids.size for n in operators for m in (n, *n.all_input_nodes) if m.name in new for ids in _ids(found, m)):
+            return new
+    raise UsageError(f"{why}: the network does not even follow itself uncut")
