@@ -18,7 +18,7 @@ from export.tiling import round_up
 SLOW = {
     "affnet", "cas-vit-xs", "catanet", "dlgsanet-light", "dlgsanet-tiny", "efficientnet-lite0", "imdn", "lsnet-t",
     "resnet110", "resnet32", "resnet44", "resnet56", "spf-lut", "swin-tiny", "inception-next-tiny", "mobilenet-v2",
-    "mulut",
+    "mulut", "deit-tiny", "shufflenet-v2", "convnext-tiny",
 }  # fmt: skip
 SIDES = (32, 64, 96)
 
