@@ -47,7 +47,7 @@ class Channels:
     share: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.3
     """Of the cost that goes."""
     budget: Literal["macs", "bytes", "channels"] = "macs"
-    importance: Literal["l1", "l2", "taylor", "fisher"] = "fisher"
+    importance: Literal["l1", "l2", "taylor", "fisher"] = "taylor"
     align: Annotated[int, pydantic.Field(ge=1)] = 1
     """Layers that are cut keep a multiple of it: 8, 16 or 32 where the target counts in those."""
     most: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.9
