@@ -47,7 +47,7 @@ INSIDE = r"layer\d\.\d+\.conv1"
 """What Torch-Pruning may cut of a CIFAR ResNet: its shortcuts are padded with zeros, which it does not follow."""
 SPAN = Channels(share=0.45, align=8, steps=6000, validate_every=500)
 RECOVERY: dict[str, Any] = {"steps": 4000, "batch": 128, "crop": 32, "learning_rate": 0.02, "shrink": (1.0,)}
-RESNET = Channels(share=0.5, validate_every=500, **RECOVERY)
+RESNET = Channels(share=0.5, importance="fisher", samples=256, validate_every=500, **RECOVERY)
 
 
 def macs(network: Network, size: tuple[int, int]) -> int:
