@@ -126,6 +126,23 @@ def _pad(o: Any, names: Sequence[str], shapes: Any, part: int) -> Run:
     return run
 
 
+def _mirror_pad(o: Any, names: Sequence[str], shapes: Any, part: int) -> Run:
+    edge = int(o.mode == 1)  # symmetric: the outermost value is repeated
+
+    def run(x: Tensor, amounts: Tensor) -> Tensor:
+        for axis, (before, after) in enumerate(amounts.tolist()):
+            side = x.shape[axis]
+            places = [
+                *range(before - edge, -edge, -1),
+                *range(side),
+                *range(side - 2 + edge, side - 2 + edge - after, -1),
+            ]
+            x = x if before == after == 0 else x.index_select(axis, torch.tensor(places))
+        return x
+
+    return run
+
+
 def _squeeze(o: Any, names: Sequence[str], shapes: Any, part: int) -> Run:
     declared = list(shapes[names[0]])
     axes = [int(a) % len(declared) for a in o.squeezeDims] or [k for k, n in enumerate(declared) if n == 1 and k]
@@ -138,6 +155,7 @@ MOVES: Mapping[str, Callable[..., Run | None]] = {
     "DEPTH_TO_SPACE": _depth_to_space,
     "EXPAND_DIMS": lambda o, names, shapes, part: lambda x, axis: x.unsqueeze(int(axis)),
     "GATHER": _gather,
+    "MIRROR_PAD": _mirror_pad,
     "PACK": lambda o, names, shapes, part: _pack(o.axis),
     "PAD": _pad,
     "PADV2": _pad,

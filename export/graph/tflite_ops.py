@@ -60,6 +60,7 @@ SAME_SCALE = frozenset(
         "MAXIMUM",
         "MAX_POOL_2D",
         "MINIMUM",
+        "MIRROR_PAD",
         "PAD",
         "RESHAPE",
         "SELECT_V2",

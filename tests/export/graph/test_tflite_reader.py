@@ -326,6 +326,8 @@ SINGLE: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "MUL": ([X, numbers(1, 1, 1, 4)], {"name": "MulOptions"}),
     "NEG": ([X], {"name": "NegOptions"}),
     "PACK": ([X, numbers(1, 6, 8, 4)], {"name": "PackOptions", "axis": 1, "valuesCount": 2}),
+    "MIRROR_PAD": ([X, ints([0, 0], [1, 2], [2, 1], [0, 1])], {"name": "MirrorPadOptions"}),
+    "MIRROR_PAD symmetric": ([X, ints([0, 0], [1, 3], [2, 0], [1, 0])], {"name": "MirrorPadOptions", "mode": 1}),
     "PAD": ([X, ints([0, 0], [1, 2], [0, 3], [0, 1])], {"name": "PadOptions"}),
     "PADV2": ([X, ints([0, 0], [1, 2], [0, 3], [0, 1]), numbers(1)], {"name": "PadV2Options"}),
     "PRELU": ([X, numbers(1, 1, 4)], {}),
