@@ -31,6 +31,7 @@ PAGES = (
     "docs/lut.md",
     "docs/pruning.md",
     "docs/run.md",
+    "docs/latency.md",
 )
 
 
@@ -214,6 +215,35 @@ def budget() -> str:
     return _grid(["format, budget", "seconds", "over", "policies tried"], rows)
 
 
+def latency_summary() -> str:
+    """Medians over the devices and runtimes of a dtype."""
+    rows = []
+    for dtype, ways in _load("latency_models")["summary"].items():
+        for place, (way, found) in enumerate(ways.items()):
+            first = [f"{dtype}, {found['groups']} fits" if place == 0 else "", way]
+            rows.append([*first, *_latency_cells(found)])
+    return _grid(["dtype", "model", *_LATENCY], rows)
+
+
+_LATENCY = ("networks", "median error", "within 10 %", "within 20 %", "Spearman", "90 % interval holds")
+
+
+def _latency_cells(found: dict[str, float | None]) -> list[str]:
+    shares = [f"{found[k]:.0%}" for k in ("within_10", "within_20")]
+    holds = found.get("coverage")
+    counted = [f"{found['networks']:.0f}", f"{found['median_error']:.1%}", *shares, f"{found['spearman']:.3f}"]
+    return [*counted, "too few" if holds is None else f"{holds:.0%}"]
+
+
+def latency_models() -> str:
+    """Every device, runtime and dtype."""
+    rows = []
+    for title, found in _load("latency_models")["groups"].items():
+        refused = len(found["abstained"]) + found["abstained on convolutions over time"]
+        rows.append([title, *_latency_cells(found["roofline"]), str(refused)])
+    return _grid(["device / runtime / dtype", *_LATENCY, "abstained"], rows)
+
+
 def few_bits() -> str:
     """Classifiers in 8 and in 4 bits."""
     found = _load("few_bits")
@@ -349,6 +379,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "int8_latency": int8_latency,
     "few_bits": few_bits,
     "budget": budget,
+    "latency_summary": latency_summary,
+    "latency_models": latency_models,
     "lut_engine": lut_engine,
     "lut_separable": lut_separable,
     "lut_training": lut_training,

@@ -24,7 +24,7 @@ from compress.errors import CompressError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TOP", "Cost", "Layer", "measure"]
+__all__ = ["TOP", "Cost", "Layer", "measure", "trace_contexts"]
 
 TOP = "(network)"
 """The name of what the outermost module does itself."""
@@ -213,24 +213,31 @@ def _shape(output: Any) -> tuple[int, ...]:
 def _traced(module: nn.Module, shape: tuple[int, ...], on_shapes: bool) -> _Trace:
     """The trace of one forward pass of a copy."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     module = copy.deepcopy(module).cpu().eval()
     trace = _Trace(module)
     with ExitStack() as stack:
         for handle in trace.hooks():
             stack.callback(handle.remove)
-        stack.enter_context(torch.no_grad())
-        # fused attention hides its matrix products, and no format has it
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(_unfused_attention())
-        if on_shapes:
-            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        for context in trace_contexts(on_shapes):
+            stack.enter_context(context)
         inputs = torch.zeros(shape)
         stack.enter_context(_watching(trace))
         module(inputs)
     return trace
+
+
+def trace_contexts(on_shapes: bool) -> Iterator[Any]:
+    """What a forward pass is followed in: no gradients, attention in single operators, tensors without values."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    yield torch.no_grad()
+    yield sdpa_kernel(SDPBackend.MATH)  # fused attention hides its matrix products, and no format has it
+    yield _unfused_attention()
+    if on_shapes:
+        yield FakeTensorMode(allow_non_fake_inputs=True)
 
 
 @contextmanager

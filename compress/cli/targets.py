@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 __all__ = ["HELP", "add_arguments", "execute"]
 
-HELP = "show a target profile: what the device allows, and where each number comes from"
+HELP = "target profiles, and how well latency on devices is predicted: show, judge, fit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +18,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="print a profile")
     show.add_argument("name", help="a name of `compress list targets`, or a profile.toml")
     show.add_argument("--json", action="store_true", help="as JSON")
+    show.set_defaults(act=_show)
+    judge = actions.add_parser("judge", help="how well each latency model predicts networks that it has not seen")
+    judge.add_argument("--models", type=Path, help="a file of latency models (default: the built-in ones)")
+    judge.set_defaults(act=_judge)
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print the profile."""
+    """Run the action."""
+    act: Callable[[argparse.Namespace], int] = args.act
+    return act(args)
+
+
+def _judge(args: argparse.Namespace) -> int:
+    from targets import latency
+
+    book = latency.read(args.models) if args.models else latency.built_in()
+    data = ", ".join(f"{name} (sha256 {sha[:12]})" for name, sha in book.data.items())
+    lines = [f"fitted {book.date} by `{book.command}` from {data}; every network predicted without itself"]
+    head = f"{'device / runtime / dtype':56}{'nets':>5}{'median error':>14}{'+-10 %':>8}{'+-20 %':>8}"
+    lines.append(f"{head}{'Spearman':>10}{'90 % interval holds':>21}")
+    for model in book.models:
+        score = model.judged
+        holds = score["coverage"]
+        lines.append(
+            f"{model.device + ' / ' + model.runtime + ' / ' + model.dtype:56}{score['networks']:5.0f}"
+            f"{score['median_error']:14.1%}{score['within_10']:8.0%}{score['within_20']:8.0%}{score['spearman']:10.3f}"
+            f"{'too few networks' if holds is None else format(holds, '.0%'):>21}"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
     from targets import profile
 
     chosen = profile.load(args.name)
