@@ -12,6 +12,9 @@ __all__ = ["HELP", "add_arguments", "execute"]
 HELP = "target profiles, and how well latency on devices is predicted: show, judge, fit"
 
 
+_HOST = Path.home() / ".cache" / "edgepress" / "host-latency.json"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -22,12 +25,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judge = actions.add_parser("judge", help="how well each latency model predicts networks that it has not seen")
     judge.add_argument("--models", type=Path, help="a file of latency models (default: the built-in ones)")
     judge.set_defaults(act=_judge)
+    fit = actions.add_parser("fit", help="measure small networks here and fit latency models of this machine")
+    fit.add_argument("--host", action="store_true", required=True, help="this machine (the only one so far)")
+    fit.add_argument("--formats", nargs="+", default=["tflite", "onnx", "openvino"], help="what to time")
+    fit.add_argument("--threads", type=int, default=1, help="of each runtime (default: 1)")
+    fit.add_argument("--networks", type=int, help="time only the first so many (default: all)")
+    fit.add_argument("--out", type=Path, default=_HOST, help=f"where the models go (default: {_HOST})")
+    fit.set_defaults(act=_fit)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the action."""
     act: Callable[[argparse.Namespace], int] = args.act
     return act(args)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    import json
+
+    from compress.host_latency import fit_host, plans
+    from compress.progress import Reporter
+    from export import formats
+
+    for name in args.formats:
+        formats.by_name(name)
+    journal = args.out.with_suffix(".jsonl")
+    found = fit_host(journal, plans()[: args.networks], args.formats, args.threads, Reporter())
+    part = args.out.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(args.out)
+    sys.stdout.write(f"{args.out}\n")
+    args.models = args.out
+    return _judge(args)
 
 
 def _judge(args: argparse.Namespace) -> int:
