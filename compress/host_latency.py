@@ -38,7 +38,7 @@ __all__ = ["FORMATS", "Plan", "fit_host", "plans"]
 
 FORMATS = ("tflite", "onnx", "openvino")
 DTYPES = ("float32", "int8")
-_KINDS = ("conv", "pointwise", "depthwise", "add", "mul", "concat", "resize", "shuffle", "pool")
+_KINDS = ("conv", "pointwise", "depthwise", "add", "mul", "concat", "resize", "shuffle", "pool", "activation")
 _START = replace(
     DEFAULT,
     fixed_us=30.0,

@@ -36,6 +36,8 @@ class _Micro(nn.Module):
             return y + start if place % 2 else start + y * 0.5
         if self.kind == "mul":
             return y * start
+        if self.kind == "activation":
+            return torch.tanh(y)
         if self.kind == "pool":
             return nn.functional.max_pool2d(y, 3, 1, 1)
         if self.kind == "resize":
