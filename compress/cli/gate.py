@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compress.gate import Finding
 
 __all__ = ["HELP", "add_arguments", "execute"]
 
@@ -19,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--baseline", metavar="FILE", type=Path, help="compare with this baseline")
     mode.add_argument("--write-baseline", metavar="FILE", type=Path, help="make a baseline of this run")
     parser.add_argument("--json", action="store_true", help="findings as JSON on stdout")
+    parser.add_argument("--junit", metavar="FILE", type=Path, help="also write the findings as JUnit XML")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write them as a Markdown table")
+    parser.add_argument(
+        "--github", action="store_true", help="annotate failures; the default where GITHUB_ACTIONS is true"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -37,4 +48,23 @@ def execute(args: argparse.Namespace) -> int:
     else:
         for finding in findings:
             sys.stdout.write(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.text}\n")
+    _report(args, findings)
     return 0 if all(finding.passed for finding in findings) else 1
+
+
+def _report(args: argparse.Namespace, findings: Sequence[Finding]) -> None:
+    """The findings for other programs."""
+    from compress import gate_output
+    from export.files import atomic_write
+
+    if args.junit is not None:
+        atomic_write(args.junit, gate_output.junit(findings, f"compress gate {args.run}"))
+    if args.markdown is not None:
+        atomic_write(args.markdown, gate_output.markdown(findings))
+    if args.github or os.environ.get("GITHUB_ACTIONS") == "true":
+        stream = sys.stderr if args.json else sys.stdout  # the runner reads both; JSON stays alone on its own
+        stream.write(gate_output.github(findings))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:  # other steps write there too
+            file.write(gate_output.markdown(findings))

@@ -9,6 +9,7 @@ import pytest
 
 import targets.profile
 from compress import gate
+from compress.cli import main
 from compress.errors import RunFolderError, UsageError
 from compress.measure import Merge, Seam
 from compress.options import Options
@@ -298,3 +299,31 @@ def test_a_damaged_manifest_is_named(tmp_path):
     (tmp_path / "run.json").write_bytes(to_json(make_result())[:500])
     with pytest.raises(RunFolderError, match=r"run\.json: not a manifest of this version .*run again"):
         load(tmp_path)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A run that lost 0.03 dB against the baseline beside it."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    gate.write_baseline(make_result(), tmp_path / "baseline.json")
+    (tmp_path / "run.json").write_bytes(to_json(with_int8(values=(29.97, 30.97, 31.97))))
+    return tmp_path
+
+
+def test_reports_are_written_and_the_exit_code_stays(folders, capsys):
+    flags = ["--junit", str(folders / "g.xml"), "--markdown", str(folders / "g.md")]
+    assert main(["gate", str(folders), "--baseline", str(folders / "baseline.json"), *flags]) == 1
+    assert 'failures="1"' in (folders / "g.xml").read_text()
+    assert "1 of 6 checks failed" in (folders / "g.md").read_text()
+    assert "::error" not in capsys.readouterr().out
+
+
+def test_github_gets_annotations_and_a_summary_unasked(folders, monkeypatch, capsys):
+    (folders / "summary.md").write_text("of another step\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folders / "summary.md"))
+    assert main(["gate", str(folders), "--baseline", str(folders / "baseline.json"), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 6 and err.startswith("::error title=tflite-int8::")
+    assert (folders / "summary.md").read_text().startswith("of another step\n### compress gate: **1 of 6")
