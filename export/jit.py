@@ -6,12 +6,11 @@ Import this only where numba may be missing; it raises ImportError then.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numba
 
-__all__ = ["Workers", "compiled"]
+__all__ = ["compiled"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 _OPTIONS = {"nogil": True, "error_model": "numpy"}  # threads run side by side; no test before each division
@@ -24,19 +23,3 @@ def compiled(function: Function) -> Function:
     except RuntimeError:  # no folder for a cache
         made = numba.njit(**_OPTIONS)(function)
     return made
-
-
-class Workers:
-    """Threads that stay: making them takes as long as a small image."""
-
-    def __init__(self) -> None:
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
-
-    def run(self, work: Callable[[int], None], count: int) -> None:
-        """Do parts 0 to count - 1 of some work, each in a thread; the first one in this."""
-        if count > 1 and (self._pool is None or self._pool[0] < count):
-            self._pool = (count, ThreadPoolExecutor(count - 1))
-        others = [self._pool[1].submit(work, part) for part in range(1, count)] if self._pool else []
-        work(0)
-        for other in others:
-            other.result()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +21,7 @@ from export.lut.cpackage import Source
 from export.lut.network import Tables
 from export.separable import csource as separable_source
 from export.separable.network import Separable
+from export.workers import Workers
 
 __all__ = ["ENGINES", "VARIABLE", "Engine", "engine_of", "enlarged", "runner", "source_of"]
 
@@ -44,7 +44,7 @@ class Engine:
     def __init__(self, library: ctypes.CDLL, name: str, scale: int, tables: Sequence[NDArray[np.int8]] = ()) -> None:
         """Take the functions whose names begin with ``name``, and the tables where the library does not hold them."""
         self._scale = scale
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._workers = Workers()
         self._tables = [_placed(table) for table in tables]
         pointers = (ctypes.c_void_p * len(self._tables))(*[t.ctypes.data for t in self._tables])
         self._given = (pointers,) if tables else ()
@@ -71,17 +71,8 @@ class Engine:
             if self._part(*given, *self._given) != 0:
                 raise ExportError(f"tables: an image of {width}x{height} pixels, expected sides of 1 to 32768")
 
-        others = [self._helpers(bands).submit(work, band) for band in range(1, bands)]
-        work(0)
-        for other in others:
-            other.result()
+        self._workers.run(work, bands)
         return out
-
-    def _helpers(self, bands: int) -> ThreadPoolExecutor:
-        """Threads that stay: making them takes as long as a small image."""
-        if self._pool is None or self._pool[0] < bands:
-            self._pool = (bands, ThreadPoolExecutor(bands - 1))
-        return self._pool[1]
 
 
 def _placed(table: NDArray[np.int8]) -> NDArray[np.int8]:

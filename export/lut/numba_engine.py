@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from export.jit import Workers, compiled
+from export.jit import compiled
 from export.lut.cstage import too_large
 from export.lut.layout import grids, stored
 from export.lut.network import WHOLE, Network, Stage, Table, rotated
 from export.lut.numpy_engine import denominator
+from export.workers import Workers
 
 __all__ = ["Engine"]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from export.jit import Workers, compiled
+from export.jit import compiled
 from export.separable.network import LOW, Layer, Separable
+from export.workers import Workers
 
 __all__ = ["Engine"]
 
