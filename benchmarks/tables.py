@@ -159,6 +159,22 @@ def lut_separable() -> str:
     return _grid(["x4", *_SETS, "KiB", *(f"ms, {machine}" for machine in machines), *counted], rows)
 
 
+def lut_comparison() -> str:
+    """Tables beside small convolutional networks."""
+    rows = []
+    for title, found in sorted(_load("lut_comparison").items(), key=lambda item: item[1]["ms, 2 threads"]):
+        name, file = title.split(" | ")
+        scores = [f"{found[name]:.2f}" for name in _SETS]
+        times = [f"{found[f'ms, {count} threads']:.1f}" for count in (1, 2)]
+        work = [
+            f"{found['products a pixel']:.0f}",
+            f"{found['rows read a pixel']:.0f}" if "rows read a pixel" in found else "",
+        ]
+        rows.append([name, file, *scores, *times, f"{found['bytes'] / 1024:.0f}", *work])
+    heads = ["x4", "file", *_SETS, "ms, one thread", "two threads", "KiB", "products a pixel", "look-ups a pixel"]
+    return _grid(heads, rows)
+
+
 def lut_training() -> str:
     """Tables trained here, step by step."""
     rows = []
@@ -382,6 +398,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency_summary": latency_summary,
     "latency_models": latency_models,
     "lut_engine": lut_engine,
+    "lut_comparison": lut_comparison,
     "lut_separable": lut_separable,
     "lut_training": lut_training,
     "lut_instructions": lut_instructions,
